@@ -1,0 +1,360 @@
+"""The command line: parse, call, print.
+
+Data goes to stdout, talk and progress to stderr. An `AttribError` becomes one line and exit code 1,
+misuse exits 2, an interruption 130. Nothing heavy is imported before a command needs it.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from attrib import __version__
+from attrib.config import DEFAULT_DATABASE, Settings
+from attrib.errors import AttribError, ConfigError
+from attrib.progress import say
+from attrib.store import Store
+from attrib.study import StudyDefaults, read_study
+
+EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130
+STEPS = ("sample", "bucket", "ablate", "report")  # what `attrib run` knows how to do
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+class _Commands(TyperGroup):
+    """The one place where errors and interruptions become messages and exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except AttribError as error:
+            say(f"Error: {error}")
+            ctx.exit(EXIT_ERROR)
+        except KeyboardInterrupt:
+            say("Interrupted. What was done is stored; the same command continues from there.")
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    context_settings={"auto_envvar_prefix": "ATTRIB", "help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+)
+
+Database = Annotated[
+    Path, typer.Option("--db", envvar="ATTRIB_DB", help="Study file (DuckDB).", metavar="FILE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+PrintConfig = Annotated[
+    bool,
+    typer.Option("--print-config", help="Show each setting and where it comes from; do nothing."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="attrib")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    study: Annotated[
+        Path | None,
+        typer.Option(envvar="ATTRIB_STUDY", help="TOML file with settings.", metavar="FILE"),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Which training questions produced the gain?
+
+    Draw rollouts, sort the training questions by difficulty, retrain on each part, and report which
+    part the gain came from. Settings: flags, then ATTRIB_* variables, then the study file, then
+    defaults.
+    """
+    if study is not None:
+        ctx.default_map = _study_defaults(ctx, study)
+
+
+@app.command()
+def sample(
+    ctx: typer.Context,
+    db: Database = DEFAULT_DATABASE,
+    model: Annotated[
+        str, typer.Option(help="smollm2-135m, a folder, or a hub id.")
+    ] = "smollm2-135m",
+    dataset: Annotated[str, typer.Option(help="Name of a data set.")] = "worldfacts",
+    n: Annotated[int, typer.Option("--n", help="Rollouts per question.")] = 128,
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition on questions.", metavar="SQL")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of questions.")] = None,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="Tokens until a rollout is cut off.")] = 16,
+    seed: Annotated[int, typer.Option(help="Rollout r depends on seed, question and r alone.")] = 0,
+    prompt: Annotated[
+        Path | None, typer.Option(help="File with {question} in it.", metavar="FILE")
+    ] = None,
+    device: Device = "auto",
+    new_set: Annotated[bool, typer.Option("--new-set", help="Start a second sample set.")] = False,
+    as_json: AsJson = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Draw rollouts for the training questions.
+
+    Re-running continues; a larger --n tops up.
+
+    Example: `attrib sample --n 128 --limit 64 --where "relation = 'capital'"`
+    """
+    from attrib.sampling.rollouts import SampleSettings, draw_rollouts
+
+    settings = _settings(ctx, SampleSettings)
+    if print_config:
+        return _show_config(ctx)
+    summary = draw_rollouts(Store(db), settings)
+    if as_json:
+        return _print_json(summary)
+    typer.echo(
+        f"{summary.questions} questions × {summary.n} rollouts in {db}: {summary.drawn} drawn in "
+        f"{summary.seconds:.0f} s ({summary.tokens} tokens), {summary.already_stored} were there."
+    )
+
+
+@app.command()
+def bucket(
+    ctx: typer.Context,
+    db: Database = DEFAULT_DATABASE,
+    k: Annotated[int, typer.Option("--k", help="Count rollouts 0 … k-1 of each question.")] = 128,
+    grader: Annotated[str, typer.Option(help="match or exact.")] = "match",
+    cut_rarely: Annotated[
+        float | None, typer.Option(help="Largest right fraction in rarely-correct [1/16].")
+    ] = None,
+    cut_sometimes: Annotated[
+        float | None, typer.Option(help="Largest right fraction in sometimes-correct [1/2].")
+    ] = None,
+    sample_set: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
+    as_json: AsJson = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Sort the sampled questions into difficulty buckets and print pass@k.
+
+    Example: `attrib bucket --k 128`
+    """
+    from attrib.sampling.bucketing import BucketSettings, bucket_questions
+    from attrib.tables import print_bucketing
+
+    settings = _settings(ctx, BucketSettings)
+    if print_config:
+        return _show_config(ctx)
+    bucketing = bucket_questions(Store(db), settings)
+    if as_json:
+        return _print_json(bucketing)
+    print_bucketing(bucketing)
+
+
+@app.command()
+def ablate(
+    ctx: typer.Context,
+    subset: Annotated[
+        list[str], typer.Option(help="Bucket to train on alone; may be repeated.", metavar="BUCKET")
+    ],
+    db: Database = DEFAULT_DATABASE,
+    all_but: Annotated[bool, typer.Option(help="Train on each complement too.")] = True,
+    updates: Annotated[int, typer.Option(help="Optimiser steps of an arm.")] = 10,
+    groups: Annotated[int, typer.Option(help="Informative groups per update.")] = 8,
+    group_size: Annotated[int, typer.Option(help="Rollouts per visit of a question.")] = 16,
+    max_rollouts: Annotated[
+        int, typer.Option(help="Training rollouts after which an arm is exhausted.")
+    ] = 50_000,
+    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 2e-5,
+    beta1: Annotated[float, typer.Option(help="Of AdamW.")] = 0.9,
+    beta2: Annotated[float, typer.Option(help="Of AdamW.")] = 0.95,
+    max_gradient_norm: Annotated[float, typer.Option(help="Gradients are clipped to it.")] = 1.0,
+    eval_limit: Annotated[int | None, typer.Option(help="Number of held-out questions.")] = 200,
+    eval_where: Annotated[
+        str | None,
+        typer.Option(help="SQL condition on held-out questions.", metavar="SQL"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of visits and training rollouts.")] = 0,
+    bucketing: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
+    device: Device = "auto",
+    as_json: AsJson = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Retrain with GRPO on a bucket, on everything, and on everything but the bucket.
+
+    Finished arms are reused; an interrupted one continues.
+
+    Example: `attrib ablate --subset never-correct`
+    """
+    from attrib.attribution.ablate import AblateSettings
+    from attrib.attribution.ablate import ablate as run_ablation
+    from attrib.tables import print_effects
+
+    settings = _settings(ctx, AblateSettings, subsets=tuple(subset))
+    if print_config:
+        return _show_config(ctx)
+    summary = run_ablation(Store(db), settings)
+    if as_json:
+        _print_json(summary)
+    else:
+        print_effects(summary.effects)
+    if summary.failed:
+        raise ConfigError(f"These arms failed: {', '.join(summary.failed)}. See the lines above.")
+
+
+@app.command()
+def report(
+    ctx: typer.Context,
+    db: Database = DEFAULT_DATABASE,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="HTML file to write.", metavar="FILE")
+    ] = Path("attrib-report.html"),
+    as_json: AsJson = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Write the study as one self-contained HTML file.
+
+    Example: `attrib report --output study.html`
+    """
+    from attrib.reports.render import write_report
+
+    if print_config:
+        return _show_config(ctx)
+    summary = write_report(Store(db), output)
+    if as_json:
+        return _print_json(summary)
+    typer.echo(summary.claim)
+    typer.echo(f"Report: {summary.path.resolve()}")
+
+
+@app.command()
+def run(
+    ctx: typer.Context,
+    study: Annotated[
+        Path, typer.Argument(help="TOML file with a table per step.", metavar="STUDY")
+    ],
+) -> None:
+    """Run a whole study: the steps its file has tables for, in the order sample to report.
+
+    Example: `attrib run docs/studies/demo.toml`
+    """
+    defaults = _study_defaults(ctx, study)
+    written = _tables_in(study)
+    parent = ctx.find_root()
+    parent.default_map = defaults
+    commands: Any = parent.command
+    for step in STEPS:
+        if step in written:
+            say(f"── attrib {step}")
+            command = commands.get_command(parent, step)
+            with command.make_context(step, [], parent=parent) as step_context:
+                command.invoke(step_context)
+
+
+@app.command()
+def status(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> None:
+    """Show what a study holds and who is writing to it.
+
+    Example: `attrib status`
+    """
+    from attrib.inspection import study_status
+    from attrib.tables import print_status
+
+    found = study_status(Store(db))
+    if as_json:
+        return _print_json(found)
+    print_status(found)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT statement.", metavar="SQL")],
+    db: Database = DEFAULT_DATABASE,
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Ask the study a question in SQL (read-only).
+
+    Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
+    """
+    from attrib.tables import print_frame
+
+    frame = Store(db).read(sql)
+    if as_csv:
+        typer.echo(frame.write_csv(), nl=False)
+    elif as_json:
+        typer.echo(json.dumps(frame.to_dicts(), ensure_ascii=False, default=str))
+    else:
+        print_frame(frame)
+
+
+@app.command()
+def env(as_json: AsJson = False) -> None:
+    """Show versions and places, ready to paste into a bug report.
+
+    Example: `attrib env`
+    """
+    from attrib.inspection import environment
+
+    found = environment()
+    if as_json:
+        return _print_json(found)
+    for name, value in found.items():
+        typer.echo(f"{name:<14} {value}")
+
+
+def _settings(ctx: typer.Context, kind: type[AnySettings], **extra: object) -> AnySettings:
+    """Return the command's settings from its parameters of the same names."""
+    values = {name: value for name, value in ctx.params.items() if name in kind.model_fields}
+    try:
+        return kind(**values, **extra)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("; ".join(problems)) from error
+
+
+def _show_config(ctx: typer.Context) -> None:
+    sources = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "study file"}
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name)
+        where = sources.get(source.name if source else "", "default")
+        if name not in ("print_config", "as_json"):
+            typer.echo(f"{name:<18} {value!s:<28} {where}")
+
+
+def _study_defaults(ctx: typer.Context, study: Path) -> StudyDefaults:
+    commands: Any = ctx.find_root().command
+    known = {step: {p.name for p in commands.get_command(ctx, step).params} for step in STEPS}
+    return read_study(study, known)
+
+
+def _tables_in(study: Path) -> set[str]:
+    import tomllib
+
+    return set(tomllib.loads(study.read_text(encoding="utf-8")))
+
+
+def _print_json(value: object) -> None:
+    from attrib.tables import to_json
+
+    typer.echo(to_json(value))

@@ -1,0 +1,42 @@
+"""The errors users see.
+
+Every message names what happened, the value at fault and what to type next. The command line turns an
+`AttribError` into one line on stderr and exit code 1; subclasses also inherit the stdlib class they stand for, so
+library users can catch either.
+"""
+
+
+class AttribError(Exception):
+    """Root of every error that `attrib` raises on purpose."""
+
+
+class ConfigError(AttribError, ValueError):
+    """A setting, or a combination of settings, that cannot work."""
+
+
+class DataError(AttribError, ValueError):
+    """Questions, rollouts or buckets that are missing, malformed or too few."""
+
+
+class StoreError(AttribError, OSError):
+    """The study's database cannot be opened, read or written."""
+
+
+class ModelError(AttribError, OSError):
+    """A model or tokenizer cannot be found, loaded or served exactly."""
+
+
+class TrainingError(AttribError, ArithmeticError):
+    """A training run that cannot go on (non-finite loss, no signal)."""
+
+
+class MissingExtraError(AttribError, ImportError):
+    """An optional dependency is needed and not installed."""
+
+
+def missing_extra(feature: str, extra: str, cause: ImportError) -> MissingExtraError:
+    """Return the error that tells how to install what `feature` needs."""
+    return MissingExtraError(
+        f"{feature} needs the package '{cause.name}', which is not installed. "
+        f"Type: pip install 'attrib[{extra}]'"
+    )

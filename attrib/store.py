@@ -1,0 +1,246 @@
+"""The study file: the only module that talks to DuckDB.
+
+Owns connections, migrations and the writer lock. DuckDB locks out even readers while a writer is connected, so nobody
+stays connected: a run holds the *lock file* for its whole life, which makes it the only writer, and connects only to
+append a batch; readers hold short connections. Whoever finds the database busy waits up to 30 s and then names the
+holder. A batch is one transaction: a kill at any instant loses at most the batch in flight and never half of it.
+
+Refuses files that are not DuckDB databases, that a newer attrib wrote, or that another run is writing.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import duckdb
+import polars as pl
+import tenacity
+from filelock import FileLock, Timeout
+
+from attrib.errors import StoreError
+
+WAIT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The run that is writing to a study."""
+
+    host: str
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        """Return a phrase that fits after "held by"."""
+        return f"`{self.command}` (pid {self.pid} on {self.host})"
+
+
+class Transaction:
+    """Writes that become visible together."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Wrap an open connection inside a transaction."""
+        self._connection = connection
+
+    def append(self, table: str, frame: pl.DataFrame, unless_present: Sequence[str] = ()) -> None:
+        """Append `frame` to `table` by column name.
+
+        Rows whose `unless_present` columns already occur in the table are left out, so that writing the same batch
+        twice changes nothing.
+        """
+        names = [table, *unless_present]
+        assert all(name.isidentifier() for name in names), names
+        known = f"ANTI JOIN {table} USING ({', '.join(unless_present)})" if unless_present else ""
+        self._connection.register("batch", frame)
+        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT batch.* FROM batch {known}")
+        self._connection.unregister("batch")
+
+    def execute(self, sql: str, **params: object) -> None:
+        """Run one statement with bound parameters (`$name`)."""
+        self._connection.execute(sql, params or None)
+
+
+class Store:
+    """One study in one DuckDB file."""
+
+    def __init__(self, path: Path, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Point at the study file; nothing is opened or created yet."""
+        self.path = path
+        self._wait_seconds = wait_seconds
+        self._lock = FileLock(f"{path}.lock")
+        self._holder_path = Path(f"{path}.writer.json")
+
+    def exists(self) -> bool:
+        """Tell whether the study file is there."""
+        return self.path.is_file()
+
+    def read(self, sql: str, **params: object) -> pl.DataFrame:
+        """Run a query with bound parameters (`$name`) on a short read-only connection.
+
+        Raises:
+            StoreError: there is no study, it is busy for 30 s, or the statement fails.
+        """
+        if not self.exists():
+            raise StoreError(
+                f"There is no study at {self.path}. Type: attrib sample --db {self.path}"
+            )
+        with self._connected(read_only=True) as connection:
+            _check_version(connection, self.path)
+            try:
+                return connection.sql(sql, params=params or None).pl()
+            except AttributeError as none:  # a statement without a result yields no relation
+                raise StoreError("Only statements that return rows can be run here.") from none
+            except duckdb.Error as error:
+                raise StoreError(f"The query failed: {_first_line(error)}") from error
+
+    @contextmanager
+    def writing(self, command: str) -> Iterator[None]:
+        """Be the study's only writer for the length of the block; create or migrate the file on entry.
+
+        Raises:
+            StoreError: another run is writing (it is named), or the file cannot be created.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise StoreError(
+                f"{self.path} is being written by {self.holder() or 'another run'}. "
+                "Wait for it to end, or use another study with --db."
+            ) from None
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written: {error}. Choose another --db."
+            ) from error
+        try:
+            holder = Holder(socket.gethostname(), os.getpid(), command)
+            self._holder_path.write_text(
+                json.dumps({"host": holder.host, "pid": holder.pid, "command": holder.command})
+            )
+            with self._connected(read_only=False) as connection:
+                _migrate(connection, self.path)
+            yield
+        finally:
+            self._holder_path.unlink(missing_ok=True)
+            self._lock.release()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Write a batch: all of it, or nothing. Only inside `writing`."""
+        assert self._lock.is_locked, "Store.transaction is used inside Store.writing"
+        with self._connected(read_only=False) as connection:
+            connection.execute("BEGIN")
+            try:
+                yield Transaction(connection)
+            except duckdb.Error as error:
+                raise StoreError(
+                    f"{self.path} could not be written: {_first_line(error)}"
+                ) from error
+            try:
+                connection.execute("COMMIT")
+            except duckdb.Error as error:
+                raise StoreError(
+                    f"{self.path} could not be written: {_first_line(error)}"
+                ) from error
+
+    def holder(self) -> Holder | None:
+        """Return who is writing, or None. A holder left behind by a killed run on this host is not reported."""
+        try:
+            holder = Holder(**json.loads(self._holder_path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        if holder.host == socket.gethostname() and not _is_alive(holder.pid):
+            return None
+        return holder
+
+    @contextmanager
+    def _connected(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        connect = tenacity.retry(
+            retry=tenacity.retry_if_exception(_is_busy),
+            stop=tenacity.stop_after_delay(self._wait_seconds),
+            wait=tenacity.wait_random(0.02, 0.2),
+            reraise=True,
+        )(duckdb.connect)
+        try:
+            connection = connect(str(self.path), read_only=read_only)
+        except duckdb.Error as error:
+            if _is_busy(error):
+                held = self.holder() or "another program"
+                raise StoreError(
+                    f"{self.path} has been busy for {self._wait_seconds:.0f} s, held by {held}. "
+                    "Close what has it open (a DuckDB shell?) and try again."
+                ) from error
+            raise StoreError(f"{self.path} cannot be opened: {_first_line(error)}") from error
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+def _migrations() -> list[tuple[int, str]]:
+    folder = resources.files("attrib") / "migrations"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
+    return [(int(file.name[:4]), file.read_text(encoding="utf-8")) for file in files]
+
+
+def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """Return the schema version, 0 for an empty file, None for somebody else's database."""
+    tables = {
+        row[0] for row in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+    }
+    if "schema_migrations" not in tables:
+        return None if tables else 0
+    [(version,)] = connection.execute("SELECT max(version) FROM schema_migrations").fetchall()
+    return int(version or 0)
+
+
+def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    version, newest = _version(connection), max(number for number, _ in _migrations())
+    if version is None:
+        raise StoreError(f"{path} is a DuckDB database, but not a study. Choose another --db.")
+    if version > newest:
+        raise StoreError(
+            f"{path} was written by a newer attrib (schema {version}; this one knows {newest}). "
+            "Type: pip install --upgrade attrib"
+        )
+    if version < newest:
+        raise StoreError(f"{path} holds no complete study yet. Type: attrib sample --db {path}")
+
+
+def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    version = _version(connection)
+    if version == 0:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations "
+            "(version INTEGER PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        )
+    for number, sql in _migrations():
+        if version is not None and number > version:
+            connection.execute("BEGIN")
+            connection.execute(sql)
+            connection.execute("INSERT INTO schema_migrations (version) VALUES (?)", [number])
+            connection.execute("COMMIT")
+    _check_version(connection, path)
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, duckdb.IOException) and "Conflicting lock" in str(error)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,129 @@
+"""What commands print: tables on stdout, and records as JSON."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from attrib.attribution.effects import Effect
+    from attrib.inspection import StudyStatus
+    from attrib.sampling.bucketing import Bucketing
+
+
+def to_json(value: object) -> str:
+    """Return a record, or a mapping, as JSON; arrays become lists, unknown numbers null."""
+
+    def simplify(item: object) -> object:
+        if dataclasses.is_dataclass(item) and not isinstance(item, type):
+            return {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
+        if hasattr(item, "tolist"):
+            return item.tolist()
+        return str(item)
+
+    return json.dumps(value, default=simplify, ensure_ascii=False, indent=2)
+
+
+def print_bucketing(bucketing: "Bucketing") -> None:
+    """Print the bucket table and pass@k with its interval."""
+    questions = sum(row.questions for row in bucketing.rows)
+    table = Table(
+        title=f"Buckets of {questions} questions, k = {bucketing.k}", title_justify="left"
+    )
+    for name in ("bucket", "questions", "share", "mean right"):
+        table.add_column(name, justify="left" if name == "bucket" else "right")
+    for row in bucketing.rows:
+        rate = "" if row.mean_correct_rate is None else f"{row.mean_correct_rate:.1%}"
+        table.add_row(row.bucket, str(row.questions), f"{row.share_of_questions:.1%}", rate)
+    curve = bucketing.pass_curve
+    passes = Table(title=f"pass@k, n = {bucketing.k}, 95 % interval", title_justify="left")
+    for name in ("k", "pass@k", "interval"):
+        passes.add_column(name, justify="right")
+    for k, mean, low, high in zip(curve.k_K, curve.mean_K, curve.low_K, curve.high_K, strict=True):
+        passes.add_row(str(k), f"{mean:.1%}", f"{low:.1%} – {high:.1%}")
+    _print(
+        table,
+        f"0 of {bucketing.k} means p < {bucketing.never_correct_bound:.1%} (95 %), not p = 0.",
+        passes,
+        f"Graded by {bucketing.grader}. Next: attrib ablate --subset never-correct",
+    )
+
+
+def print_effects(effects: Sequence["Effect"]) -> None:
+    """Print held-out accuracy, gain and share of each arm."""
+    questions, seeds = effects[0].questions, effects[0].seeds
+    plural = "" if seeds == 1 else "s"
+    table = Table(
+        title=f"{questions} held-out questions, {seeds} seed{plural}, 95 % intervals",
+        title_justify="left",
+    )
+    for name in ("arm", "accuracy", "gain (points)", "share of full gain", "McNemar p"):
+        table.add_column(name, justify="left" if name == "arm" else "right")
+    order = {"base": 0, "full": 1, "only": 2, "all-but": 3}
+    places = sorted(
+        {(effect.role, effect.subset) for effect in effects},
+        key=lambda place: (order.get(str(place[0]), 9), place[1]),
+    )
+    for role, subset in places:
+        by_name = {e.statistic: e for e in effects if (e.role, e.subset) == (role, subset)}
+        name = str(role) if role in ("base", "full") else f"{role} {subset}"
+        p = by_name.get("mcnemar_p")
+        table.add_row(
+            name,
+            _interval(by_name.get("accuracy"), 100, "%"),
+            _interval(by_name.get("gain"), 100, "", signed=True),
+            _interval(by_name.get("share"), 100, "%"),
+            "" if p is None or p.value is None else f"{p.value:.2g}",
+        )
+    _print(
+        table,
+        "Shares of `only` and `all-but` need not add to 100 %. One seed: the intervals cover the "
+        "choice of questions, not the spread between seeds."
+        if seeds == 1
+        else "Shares of `only` and `all-but` need not add to 100 %.",
+    )
+
+
+def print_status(found: "StudyStatus") -> None:
+    """Print what a study holds."""
+    _print(f"{found.path} ({found.megabytes:.1f} MB), writer: {found.writer or 'none'}")
+    for title, frame in found.tables.items():
+        if not frame.is_empty():
+            _print(title)
+            print_frame(frame)
+
+
+def print_frame(frame: pl.DataFrame) -> None:
+    """Print a frame as a table, every row of it."""
+    table = Table()
+    for name, dtype in frame.schema.items():
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+    for row in frame.iter_rows():
+        table.add_row(*_cells(row))
+    _print(table)
+
+
+def _cells(row: Iterable[object]) -> list[str]:
+    from rich.markup import escape
+
+    return ["" if value is None else escape(str(value)) for value in row]
+
+
+def _interval(effect: "Effect | None", scale: float, unit: str, *, signed: bool = False) -> str:
+    if effect is None:
+        return ""
+    if effect.value is None or effect.low is None or effect.high is None:
+        return "undefined"
+    sign = "+" if signed else ""
+    value, low, high = (x * scale for x in (effect.value, effect.low, effect.high))
+    return f"{value:{sign}.1f}{unit} [{low:.1f}, {high:.1f}]"
+
+
+def _print(*parts: Table | str) -> None:
+    console = Console(soft_wrap=False, highlight=False)
+    for part in parts:
+        console.print(part)

@@ -1,0 +1,62 @@
+"""Checkpoints: where a training run goes on after it was killed.
+
+One safetensors file holds weights, optimiser state and the position in the run. It replaces its
+predecessor by one rename, so that a kill while writing leaves the last whole one.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run has come."""
+
+    step: int = 0
+    """Optimiser steps taken."""
+    visit: int = 0
+    """Questions visited, repeats counted: the place in the order of visits."""
+    rollouts: int = 0
+    """Training rollouts drawn."""
+    seconds: float = 0.0
+    """Time spent, over all attempts."""
+
+
+def save_checkpoint(
+    path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
+) -> None:
+    """Write the whole state, replacing the file at `path` at once."""
+    tensors = {f"weight.{name}": tensor.detach() for name, tensor in module.named_parameters()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"position": json.dumps(asdict(position))})
+    os.replace(partial, path)
+
+
+def load_checkpoint(
+    path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Position:
+    """Restore the state in place; without a file, return the start of the run."""
+    if not path.is_file():
+        return Position()
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    with safe_open(path, framework="pt") as file, torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(file.get_tensor(f"weight.{name}"))
+        for key in file.keys():  # noqa: SIM118 -- not a dict
+            kind, rest = key.split(".", 1)
+            if kind == "optimizer":
+                index, field = rest.split(".", 1)
+                states.setdefault(int(index), {})[field] = file.get_tensor(key)
+        position = Position(**json.loads(file.metadata()["position"]))
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+    return position

@@ -1,0 +1,293 @@
+"""One training run: GRPO whose batches are filled with informative groups.
+
+A batch is filled by visiting questions, in shuffled epochs, until enough groups hold both a right
+and a wrong rollout; the others are stored in the ledger and cost no backward pass (dynamic sampling,
+as in DAPO, arXiv 2503.14476). Arms are therefore equal in optimiser steps and informative groups,
+and differ in how many rollouts that took; this is recorded. A subset smaller than a batch is simply
+visited again: a batch may hold several groups of one question.
+
+The paper does not say what it held equal between its subsets. Strictly on-policy: every batch is
+drawn from the weights it updates.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+
+from attrib.attribution.arms import Arm, visit_order
+from attrib.attribution.checkpoint import Position, load_checkpoint, save_checkpoint
+from attrib.attribution.grpo import Group, GroupGradient, accumulate_gradient
+from attrib.config import Settings
+from attrib.data.questions import Question
+from attrib.errors import TrainingError
+from attrib.progress import track
+from attrib.sampling.grading import Grader, Verdict
+from attrib.sampling.rollouts import Responder
+from attrib.sampling.tree import DEFAULT_LIVE_ROLLOUTS, FinishReason, Request, Rollout
+from attrib.store import Store
+
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+
+
+class GrpoSettings(Settings):
+    """The trainer's settings; the defaults are those of the trial runs on SmolLM2-135M."""
+
+    updates: int = 10
+    """Optimiser steps."""
+    groups: int = 8
+    """Informative groups per update."""
+    group_size: int = 16
+    """Rollouts per visit of a question."""
+    max_rollouts: int = 50_000
+    """Training rollouts after which an arm that cannot fill its batches ends as exhausted."""
+    learning_rate: float = 2e-5
+    beta1: float = 0.9
+    beta2: float = 0.95
+    max_gradient_norm: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A question, visited once: the group it gave."""
+
+    question: Question
+    group: Group
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The visits of one update, and how many informative groups they hold."""
+
+    visits: tuple[Visit, ...]
+    rollouts: int
+
+    @property
+    def informative(self) -> list[Visit]:
+        """Return the visits that carry a gradient, in the order of visiting."""
+        return [visit for visit in self.visits if visit.group.is_informative]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a training run ended: `done`, or `exhausted` before its last update."""
+
+    status: str
+    detail: str
+    position: Position
+
+
+def train(
+    store: Store,
+    responder: Responder,
+    grader: Grader,
+    arm: Arm,
+    settings: GrpoSettings,
+    checkpoint: Path,
+) -> Outcome:
+    """Train the responder's model in place on the arm's questions; go on from a checkpoint.
+
+    Every update and visit is stored as it is made. Only inside `store.writing`.
+
+    Raises:
+        TrainingError: the loss or the gradient is not finite; nothing is stored of that update.
+    """
+    module = responder.language_model.module
+    optimizer = torch.optim.AdamW(
+        module.parameters(),
+        lr=settings.learning_rate,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=0.0,
+        fused=True,
+    )
+    position = load_checkpoint(checkpoint, module, optimizer)
+    _forget_after(store, arm, position.step)
+    saved_at = time.monotonic()
+
+    with track(f"Training {arm.name}", settings.updates, "updates") as advance:
+        advance(position.step)
+        while position.step < settings.updates:
+            started = time.monotonic()
+            batch = _fill_batch(responder, grader, arm, settings, position)
+            step = position.step + 1
+            gradients: list[GroupGradient] = []
+            norm = 0.0
+            filled = len(batch.informative) >= settings.groups
+            if filled:
+                gradients, norm = _update(responder, optimizer, batch, settings, arm, step)
+            seconds = time.monotonic() - started
+            position = Position(
+                step=step if filled else position.step,
+                visit=position.visit + len(batch.visits),
+                rollouts=position.rollouts + batch.rollouts,
+                seconds=position.seconds + seconds,
+            )
+            _record(store, arm, step, batch, gradients, norm, seconds)
+            if not filled:
+                return Outcome(
+                    "exhausted", _describe_exhaustion(batch, settings, position), position
+                )
+            advance(1)
+            if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+                save_checkpoint(checkpoint, module, optimizer, position)
+                saved_at = time.monotonic()
+    return Outcome("done", "", position)
+
+
+def _fill_batch(
+    responder: Responder, grader: Grader, arm: Arm, settings: GrpoSettings, position: Position
+) -> Batch:
+    """Visit questions, a forest at a time, until the batch is filled or the budget is spent."""
+    questions = _visits_from(arm, position.visit)
+    forest = max(1, DEFAULT_LIVE_ROLLOUTS // settings.group_size)
+    visits: list[Visit] = []
+    rollouts, informative = 0, 0
+    while (
+        informative < settings.groups
+        and position.rollouts + rollouts + settings.group_size <= settings.max_rollouts
+    ):
+        affordable = (settings.max_rollouts - position.rollouts - rollouts) // settings.group_size
+        wave = [next(questions) for _ in range(min(forest, affordable))]
+        first_visit = position.visit + len(visits)
+        requests = [
+            Request(
+                f"{q.question_id}/{first_visit + i}", responder.prompt(q), 0, settings.group_size
+            )
+            for i, q in enumerate(wave)
+        ]
+        drawn = responder.respond(requests, arm.seed)
+        for question, request, group_rollouts in zip(wave, requests, drawn, strict=True):
+            group = _grade(responder, grader, question, request.prompt, group_rollouts)
+            visits.append(Visit(question, group))
+            rollouts += len(group_rollouts)
+            informative += group.is_informative
+    return Batch(tuple(visits), rollouts)
+
+
+def _visits_from(arm: Arm, visit: int) -> Iterator[Question]:
+    """Yield the questions of shuffled epochs, from visit number `visit` on, without end."""
+    epoch, skip = divmod(visit, len(arm.questions))
+    while True:
+        yield from visit_order(arm.questions, arm.seed, epoch)[skip:]
+        epoch, skip = epoch + 1, 0
+
+
+def _grade(
+    responder: Responder,
+    grader: Grader,
+    question: Question,
+    prompt: tuple[int, ...],
+    rollouts: Sequence[Rollout],
+) -> Group:
+    """Return the group of the rollouts that could be graded."""
+    kept, correct = [], []
+    for rollout in rollouts:
+        truncated = rollout.finish_reason == FinishReason.LENGTH
+        verdict = grader.grade(question, responder.text(rollout), truncated).verdict
+        if verdict in (Verdict.CORRECT, Verdict.INCORRECT):
+            kept.append(rollout)
+            correct.append(verdict == Verdict.CORRECT)
+    return Group(question.question_id, prompt, tuple(kept), np.array(correct, dtype=np.bool_))
+
+
+def _update(
+    responder: Responder,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    settings: GrpoSettings,
+    arm: Arm,
+    step: int,
+) -> tuple[list[GroupGradient], float]:
+    """Take one optimiser step on the first informative groups of the batch."""
+    module = responder.language_model.module
+    optimizer.zero_grad(set_to_none=True)
+    used = batch.informative[: settings.groups]
+    gradients = []
+    for visit in used:
+        gradient = accumulate_gradient(module, visit.group, len(used), responder.temperature)
+        if not np.isfinite(gradient.loss):
+            raise TrainingError(
+                f"Arm {arm.name} stopped at update {step}: the loss of question "
+                f"{visit.question.question_id} ({visit.question.text!r}) is {gradient.loss}. "
+                f"Lower --learning-rate (now {settings.learning_rate})."
+            )
+        gradients.append(gradient)
+    norm = float(torch.nn.utils.clip_grad_norm_(module.parameters(), settings.max_gradient_norm))
+    if not np.isfinite(norm):
+        raise TrainingError(
+            f"Arm {arm.name} stopped at update {step}: the gradient norm is {norm}. "
+            f"Lower --learning-rate (now {settings.learning_rate})."
+        )
+    optimizer.step()
+    return gradients, norm
+
+
+def _record(
+    store: Store,
+    arm: Arm,
+    step: int,
+    batch: Batch,
+    gradients: Sequence[GroupGradient],
+    norm: float,
+    seconds: float,
+) -> None:
+    """Store the visits, and the update if there was one, in one transaction."""
+    weights = iter(gradients)
+    visits = [
+        {
+            "arm_id": arm.arm_id,
+            "step": step,
+            "question_id": visit.question.question_id,
+            "rollouts": len(visit.group.rollouts),
+            "correct": int(visit.group.correct_G.sum()),
+            "informative": visit.group.is_informative,
+            "gradient_weight": _weight_of(visit, weights),
+        }
+        for visit in batch.visits
+    ]
+    update = {
+        "arm_id": arm.arm_id,
+        "step": step,
+        "loss": sum(gradient.loss for gradient in gradients),
+        "rollouts": batch.rollouts,
+        "informative_groups": len(gradients),
+        "gradient_tokens": sum(gradient.tokens for gradient in gradients),
+        "gradient_norm": norm,
+        "seconds": seconds,
+    }
+    with store.transaction() as transaction:
+        if visits:
+            transaction.append("visits", pl.DataFrame(visits))
+        if gradients:
+            transaction.append("updates", pl.DataFrame([update]))
+
+
+def _weight_of(visit: Visit, weights: Iterator[GroupGradient]) -> float:
+    """Return the gradient weight of a visit: informative visits take them in order, surplus get 0."""
+    if not visit.group.is_informative:
+        return 0.0
+    gradient = next(weights, None)
+    return gradient.weight if gradient else 0.0
+
+
+def _forget_after(store: Store, arm: Arm, step: int) -> None:
+    """Drop what was stored of updates after the checkpoint: they are made again."""
+    with store.transaction() as transaction:
+        for table in ("updates", "visits"):
+            transaction.execute(
+                f"DELETE FROM {table} WHERE arm_id = $arm_id AND step > $step",
+                arm_id=arm.arm_id,
+                step=step,
+            )
+
+
+def _describe_exhaustion(batch: Batch, settings: GrpoSettings, position: Position) -> str:
+    return (
+        f"{position.step} of {settings.updates} updates within {position.rollouts} rollouts; the last "
+        f"batch held {len(batch.informative)} of {settings.groups} informative groups after "
+        f"{len(batch.visits)} visits"
+    )

@@ -1,0 +1,1 @@
+"""Questions: the built-in fact set, loaders and splits."""

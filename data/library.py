@@ -1,0 +1,176 @@
+"""The questions of a study: imported once, then selected from the store.
+
+Owns the way from question files into the store and back. Refuses a data set whose file has changed
+since it was imported: the questions of a study never change under its rollouts.
+"""
+
+import hashlib
+from importlib import resources
+
+import polars as pl
+
+from attrib.config import content_hash
+from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
+from attrib.errors import ConfigError, DataError, StoreError
+from attrib.store import Store
+
+BUILT_IN = "worldfacts"
+
+_SELECT = "SELECT * FROM questions WHERE dataset = $dataset ORDER BY question_id"
+_SELECT_OF_SAMPLE_SET = """
+    SELECT * FROM questions WHERE dataset IN (
+        SELECT DISTINCT dataset FROM questions JOIN rollouts USING (question_id)
+        WHERE sample_set_id = $sample_set_id)
+    ORDER BY question_id
+"""
+_SELECT_IDS = "SELECT question_id FROM questions WHERE split = $split AND ({})"
+
+
+def import_dataset(store: Store, dataset: str) -> None:
+    """Make sure that the questions of `dataset` are in the store. Only inside `store.writing`.
+
+    Raises:
+        ConfigError: the data set is neither built in nor imported.
+        DataError: its file differs from the one imported before.
+    """
+    known = store.read("SELECT file_hash FROM imports WHERE dataset = $dataset", dataset=dataset)
+    if dataset != BUILT_IN:
+        if known.is_empty():
+            raise ConfigError(
+                f"There is no data set '{dataset}' in {store.path}. Built in: {BUILT_IN}"
+            )
+        return
+    file = resources.files("attrib.data") / f"{BUILT_IN}.csv"
+    file_hash = hashlib.sha256(file.read_bytes()).hexdigest()
+    if known.is_empty():
+        path = f"attrib.data/{BUILT_IN}.csv"
+        store_questions(store, dataset, path, file_hash, load_worldfacts())
+    elif known.item() != file_hash:
+        raise DataError(
+            f"{dataset} has changed since {store.path} imported it. Start another study: --db FILE"
+        )
+
+
+def store_questions(
+    store: Store, dataset: str, path: str, file_hash: str, questions: list[Question]
+) -> None:
+    """Write an import and its questions as one batch. Only inside `store.writing`."""
+    record = {
+        "dataset": dataset,
+        "path": path,
+        "file_hash": file_hash,
+        "rows": len(questions),
+        "dropped": "[]",
+    }
+    with store.transaction() as transaction:
+        transaction.append("imports", pl.DataFrame([record]), unless_present=["dataset"])
+        transaction.append("questions", _to_frame(questions), unless_present=["question_id"])
+
+
+def load_dataset(store: Store, dataset: str) -> list[Question]:
+    """Return every imported question of `dataset`, both splits, ordered by id."""
+    return _read_questions(store, _SELECT, dataset=dataset)
+
+
+def load_questions_of(store: Store, sample_set_id: str) -> list[Question]:
+    """Return all questions, both splits, of the data sets that a sample set draws on.
+
+    Raises:
+        DataError: the sample set holds no rollouts.
+    """
+    questions = _read_questions(store, _SELECT_OF_SAMPLE_SET, sample_set_id=sample_set_id)
+    if not questions:
+        raise DataError(
+            f"Sample set {sample_set_id} holds no rollouts. Type: attrib sample --n 128"
+        )
+    return questions
+
+
+def select_questions(
+    store: Store,
+    questions: list[Question],
+    split: Split,
+    *,
+    where: str | None = None,
+    limit: int | None = None,
+) -> list[Question]:
+    """Return the questions of one split that satisfy an SQL condition.
+
+    The order is that of a hash of the ids: a fixed shuffle, so that a smaller `limit` is always a
+    random subset of a larger one.
+
+    Args:
+        store: the study.
+        questions: those to choose from, such as all of a data set.
+        split: which side.
+        where: an SQL condition on the columns of the table `questions`, or None for all.
+        limit: how many at most, or None for all.
+
+    Raises:
+        ConfigError: the condition is not valid SQL.
+        DataError: no question satisfies it.
+    """
+    try:
+        rows = store.read(_SELECT_IDS.format(where or "TRUE"), split=split)
+    except StoreError as error:
+        raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
+    wanted = set(rows["question_id"])
+    chosen = sorted(
+        (q for q in questions if q.question_id in wanted), key=lambda q: content_hash(q.question_id)
+    )[:limit]
+    if not chosen:
+        raise DataError(f'No {split} question satisfies "{where or "TRUE"}".')
+    return chosen
+
+
+def _read_questions(store: Store, sql: str, **params: str) -> list[Question]:
+    return [
+        Question(
+            question_id=row["question_id"],
+            dataset=row["dataset"],
+            split=Split(row["split"]),
+            text=row["text"],
+            answers=tuple(row["answers"]),
+            answer_type=AnswerType(row["answer_type"]),
+            subject=row["subject"],
+            relation=row["relation"],
+            fact_id=row["fact_id"],
+            popularity=row["popularity"],
+            flags=tuple(row["flags"]),
+        )
+        for row in store.read(sql, **params).iter_rows(named=True)
+    ]
+
+
+def hash_answers(question: Question) -> str:
+    """Return the identity of the accepted answers: a verdict holds only for these."""
+    return content_hash([sorted(question.answers), question.answer_type])
+
+
+def _to_frame(questions: list[Question]) -> pl.DataFrame:
+    rows = [
+        {
+            "question_id": q.question_id,
+            "dataset": q.dataset,
+            "split": str(q.split),
+            "text": q.text,
+            "answers": list(q.answers),
+            "answer_type": str(q.answer_type),
+            "subject": q.subject,
+            "relation": q.relation,
+            "fact_id": q.fact_id,
+            "popularity": q.popularity,
+            "flags": list(q.flags),
+            "answers_hash": hash_answers(q),
+        }
+        for q in questions
+    ]
+    return pl.DataFrame(
+        rows,
+        schema_overrides={
+            "popularity": pl.Int64,
+            "answers": pl.List(pl.String),
+            "flags": pl.List(pl.String),
+        },
+        infer_schema_length=None,
+    )

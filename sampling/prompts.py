@@ -1,0 +1,93 @@
+"""Prompts: how a question is put to the model.
+
+Zero-shot and closed-book, without chain of thought, as in the paper; its exact wording is not
+published, so the one below is ours. A model with a chat template gets a one-line system prompt that
+asks for the answer only, in front of the question where its template takes no system role; a model
+without a template gets "Q: … A:" and stops at the newline. A prompt file replaces the text around
+the question.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import TemplateError
+
+from attrib.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SYSTEM_PROMPT = "Answer the question with the answer only, as short as possible."
+PLAIN_TEMPLATE = "Q: {question}\nA:"
+CHAT_TEMPLATE = "{question}"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStyle:
+    """How every question of a run is asked; part of the identity of a sample set.
+
+    Attributes:
+        system: the system message, or None where the model has no chat template.
+        template: the user's message, or the whole prompt, with `{question}` in it.
+        stop_at_newline: whether a newline ends the response.
+    """
+
+    system: str | None
+    template: str
+    stop_at_newline: bool
+
+    def render(self, question: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+        """Return the token ids of the whole prompt for one question.
+
+        Raises:
+            ModelError: the tokenizer's chat template fails, or leaves out what it is given.
+        """
+        text = self.template.replace("{question}", question)
+        if self.system is None:
+            return list(tokenizer.encode(text))
+        return list(
+            tokenizer.encode(_render_chat(self.system, text, tokenizer), add_special_tokens=False)
+        )
+
+
+def choose_prompt_style(
+    tokenizer: "PreTrainedTokenizerBase", prompt_file: Path | None = None
+) -> PromptStyle:
+    """Return the prompt style that fits the tokenizer, with the user's text if there is a file.
+
+    Raises:
+        ConfigError: the file cannot be read or does not hold `{question}`.
+    """
+    chat = tokenizer.chat_template is not None
+    template = CHAT_TEMPLATE if chat else PLAIN_TEMPLATE
+    if prompt_file is not None:
+        try:
+            template = prompt_file.read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--prompt {prompt_file} cannot be read: {error}") from error
+        if "{question}" not in template:
+            raise ConfigError(
+                f"--prompt {prompt_file} does not say where the question goes: put {{question}} in it."
+            )
+    return PromptStyle(SYSTEM_PROMPT if chat else None, template, stop_at_newline=not chat)
+
+
+def _render_chat(system: str, text: str, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return the chat prompt; where the template takes no system role, that text goes first."""
+    user = {"role": "user", "content": text}
+    joined = {"role": "user", "content": f"{system}\n\n{text}"}
+    problem = "it leaves out the message"
+    for messages in ([{"role": "system", "content": system}, user], [joined]):
+        try:
+            rendered = tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=False
+            )
+        except TemplateError as error:
+            problem = str(error)
+            continue
+        if system in rendered:
+            return str(rendered)
+    raise ModelError(
+        f"The model's chat template cannot be used: {problem}. Choose another --model."
+    )

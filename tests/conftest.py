@@ -1,0 +1,139 @@
+"""Fixtures for every test: a home of its own, no network, and tiny models with random weights."""
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import platformdirs
+import pytest
+
+from attrib.sampling.models import EMBEDDED_NAME, EMBEDDED_PACKAGE, LanguageModel, load_model
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
+
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>")
+CONTROL_TOKENS = (*SPECIAL_TOKENS, "system", "user", "assistant", " ", "\n", "?", ".", ":", "Q", "A")
+WORDS = tuple(
+    "Which What is the of capital fact asked for Answer question answer only as short possible "
+    "France Peru Kenya Norway Paris Lima Nairobi Oslo blue green one two three".split()
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
+    "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def attrib_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give every test a cache folder of its own, so that none sees the user's."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("ATTRIB_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session")
+def randomize() -> Callable[..., "torch.nn.Module"]:
+    """Return `randomize(module, seed, scale)`, which makes a module's distributions peaked.
+
+    At the usual scale of 0.02 every next token is about as likely and attention hardly matters, so
+    that a wrong mask or position would go unnoticed.
+    """
+    import torch
+
+    def fill(module: torch.nn.Module, seed: int, scale: float = 0.3) -> torch.nn.Module:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                if parameter.dim() >= 2 or name.endswith("bias"):
+                    parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+        return module.eval()
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(randomize: Callable[..., "torch.nn.Module"]) -> Callable[..., "LlamaForCausalLM"]:
+    """Return `tiny_llama(seed, vocab_size, scale, **config)`: two layers of random float32 weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def build(
+        seed: int = 0,
+        vocab_size: int = len(CONTROL_TOKENS) + len(WORDS),
+        scale: float = 0.3,
+        **config: object,
+    ) -> LlamaForCausalLM:
+        defaults: dict[str, object] = {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "bos_token_id": None,
+            "eos_token_id": min(SPECIAL_TOKENS.index("<|im_end|>"), vocab_size - 1),
+            "pad_token_id": SPECIAL_TOKENS.index("<pad>"),
+        }
+        module = LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, **{**defaults, **config}))
+        return randomize(module, seed, scale)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer() -> Callable[..., "PreTrainedTokenizerFast"]:
+    """Return `word_tokenizer(words, chat_template)`: every word, mark and blank is one token."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    def build(
+        words: Sequence[str] = WORDS, chat_template: str | None = CHAT_TEMPLATE
+    ) -> PreTrainedTokenizerFast:
+        vocabulary = {text: index for index, text in enumerate((*CONTROL_TOKENS, *words))}
+        backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+        pieces = Regex(r"\s|\w+|[^\w\s]")
+        backend.pre_tokenizer = pre_tokenizers.Split(pieces, behavior="removed", invert=True)
+        backend.decoder = decoders.Fuse()
+        tokenizer = PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            pad_token="<pad>",
+            unk_token="<unk>",
+            eos_token="<|im_end|>",
+            additional_special_tokens=["<|im_start|>"],
+        )
+        tokenizer.chat_template = chat_template
+        return tokenizer
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_model_folder(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_llama: Callable[..., "LlamaForCausalLM"],
+    word_tokenizer: Callable[..., "PreTrainedTokenizerFast"],
+) -> Path:
+    """Save a tiny chat model where `--model FOLDER` finds it; copy it before changing anything."""
+    folder = tmp_path_factory.mktemp("tiny-model")
+    tiny_llama(seed=1).save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> LanguageModel:
+    """Load the embedded model, converted once into the user's own cache (30 s, 0.5 GB).
+
+    `ATTRIB_TEST_HOME` names another cache folder.
+    """
+    if importlib.util.find_spec(EMBEDDED_PACKAGE) is None:
+        pytest.skip(f"the wheel {EMBEDDED_PACKAGE} is not installed")
+    home = os.environ.get("ATTRIB_TEST_HOME") or platformdirs.user_cache_path("attrib")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("ATTRIB_HOME", str(home))
+        return load_model(EMBEDDED_NAME, "cpu")
