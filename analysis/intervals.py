@@ -212,8 +212,6 @@ def gain_share(
     The share is undefined where the full gain is not clear of zero: where Fieller's set is
     unbounded (g ≥ 1), or where `paired_gain` of the full arm contains zero, so that a report never
     shows a share of a gain it calls unclear. It is also undefined where the full arm lost accuracy.
-    An arm with the same outcomes as the full arm has share 1 with interval [1, 1]: right for the
-    full arm itself, too sure for another arm that happens to agree with it on these questions.
 
     Args:
         before_Q: Whether each held-out question was correct before training, shape (Q,), bool.
@@ -245,8 +243,6 @@ def gain_share(
     reason = _refuse_share(paired_gain(before, full_after, confidence), full_mean, covariance, t)
     if reason:
         return Share(None, None, None, reason)
-    if np.array_equal(arm_after, full_after):
-        return Share(1.0, 1.0, 1.0, "")
     low, high = _solve_fieller(arm_mean, full_mean, covariance, t)
     return Share(arm_mean / full_mean, low, high, "")
 

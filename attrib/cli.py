@@ -4,7 +4,6 @@ Data goes to stdout, talk and progress to stderr. An `AttribError` becomes one l
 misuse exits 2, an interruption 130. Nothing heavy is imported before a command needs it.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -34,7 +33,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except AttribError as error:
-            say(f"Error: {error}")
+            say(f"Error: {' '.join(str(error).split())}")  # one line, whatever it quotes
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
             say("Interrupted. What was done is stored; the same command continues from there.")
@@ -297,13 +296,13 @@ def query(
 
     Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
     """
-    from attrib.tables import print_frame
+    from attrib.tables import print_frame, to_csv
 
     frame = Store(db).read(sql)
     if as_csv:
-        typer.echo(frame.write_csv(), nl=False)
+        typer.echo(to_csv(frame), nl=False)
     elif as_json:
-        typer.echo(json.dumps(frame.to_dicts(), ensure_ascii=False, default=str))
+        _print_json(frame)
     else:
         print_frame(frame)
 

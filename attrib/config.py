@@ -1,7 +1,7 @@
 """Identities and places: canonical hashes, and where caches live.
 
-Everything that must be recognised again (a question, a sample set, an arm) is known by the hash of its content,
-written as canonical JSON: sorted keys, nulls kept, no white space.
+Everything that must be recognised again (a question, a sample set, an arm) is known by the hash of
+its content, written as canonical JSON: sorted keys, nulls kept, no white space.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """The errors users see.
 
-Every message names what happened, the value at fault and what to type next. The command line turns an
-`AttribError` into one line on stderr and exit code 1; subclasses also inherit the stdlib class they stand for, so
-library users can catch either.
+Every message names what happened, the value at fault and what to type next. The command line turns
+an `AttribError` into one line on stderr and exit code 1; subclasses also inherit the stdlib class
+they stand for, so library users can catch either.
 """
 
 

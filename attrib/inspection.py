@@ -14,7 +14,9 @@ from attrib.config import cache_folder
 from attrib.store import Holder, Store
 
 _TABLES = {
-    "Questions": "SELECT dataset, split, count(*) AS questions FROM questions GROUP BY ALL ORDER BY ALL",
+    "Questions": (
+        "SELECT dataset, split, count(*) AS questions FROM questions GROUP BY ALL ORDER BY ALL"
+    ),
     "Sample sets": (
         "SELECT sample_set_id, model, engine, seed, count(DISTINCT question_id) AS questions, "
         "count(rollout) AS rollouts FROM sample_sets LEFT JOIN rollouts USING (sample_set_id) "

@@ -1,11 +1,13 @@
 """The study file: the only module that talks to DuckDB.
 
-Owns connections, migrations and the writer lock. DuckDB locks out even readers while a writer is connected, so nobody
-stays connected: a run holds the *lock file* for its whole life, which makes it the only writer, and connects only to
-append a batch; readers hold short connections. Whoever finds the database busy waits up to 30 s and then names the
-holder. A batch is one transaction: a kill at any instant loses at most the batch in flight and never half of it.
+Owns connections, migrations and the writer lock. DuckDB locks out even readers while a writer is
+connected, so nobody stays connected: a run holds the *lock file* for its whole life, which makes it
+the only writer, and connects only to append a batch; readers hold short connections. Whoever finds
+the database busy waits up to 30 s and then names the holder. A batch is one transaction: a kill at
+any instant loses at most the batch in flight and never half of it.
 
-Refuses files that are not DuckDB databases, that a newer attrib wrote, or that another run is writing.
+Refuses files that are not DuckDB databases, that a newer attrib wrote, or that another run is
+writing.
 """
 
 import json
@@ -50,8 +52,8 @@ class Transaction:
     def append(self, table: str, frame: pl.DataFrame, unless_present: Sequence[str] = ()) -> None:
         """Append `frame` to `table` by column name.
 
-        Rows whose `unless_present` columns already occur in the table are left out, so that writing the same batch
-        twice changes nothing.
+        Rows whose `unless_present` columns already occur in the table are left out, so that writing
+        the same batch twice changes nothing.
         """
         names = [table, *unless_present]
         assert all(name.isidentifier() for name in names), names
@@ -92,15 +94,16 @@ class Store:
         with self._connected(read_only=True) as connection:
             _check_version(connection, self.path)
             try:
-                return connection.sql(sql, params=params or None).pl()
+                frame: pl.DataFrame = connection.sql(sql, params=params or None).pl()
+                return frame
             except AttributeError as none:  # a statement without a result yields no relation
                 raise StoreError("Only statements that return rows can be run here.") from none
-            except duckdb.Error as error:
+            except (duckdb.Error, pl.exceptions.PolarsError) as error:
                 raise StoreError(f"The query failed: {_first_line(error)}") from error
 
     @contextmanager
     def writing(self, command: str) -> Iterator[None]:
-        """Be the study's only writer for the length of the block; create or migrate the file on entry.
+        """Be the study's only writer during the block; create or migrate the file on entry.
 
         Raises:
             StoreError: another run is writing (it is named), or the file cannot be created.
@@ -149,7 +152,7 @@ class Store:
                 ) from error
 
     def holder(self) -> Holder | None:
-        """Return who is writing, or None. A holder left behind by a killed run on this host is not reported."""
+        """Return who is writing, or None; a run of this host that was killed does not count."""
         try:
             holder = Holder(**json.loads(self._holder_path.read_text()))
         except (OSError, ValueError, TypeError):
@@ -178,6 +181,10 @@ class Store:
             raise StoreError(f"{self.path} cannot be opened: {_first_line(error)}") from error
         try:
             yield connection
+        except RuntimeError as error:
+            if "Query interrupted" in str(error):  # how DuckDB reports Ctrl-C during a statement
+                raise KeyboardInterrupt from error
+            raise
         finally:
             connection.close()
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -16,16 +18,48 @@ if TYPE_CHECKING:
 
 
 def to_json(value: object) -> str:
-    """Return a record, or a mapping, as JSON; arrays become lists, unknown numbers null."""
+    """Return a record, a mapping or a frame as JSON; unknown numbers become null."""
+    return json.dumps(_simplify(value), ensure_ascii=False, allow_nan=False, indent=2)
 
-    def simplify(item: object) -> object:
-        if dataclasses.is_dataclass(item) and not isinstance(item, type):
-            return {f.name: getattr(item, f.name) for f in dataclasses.fields(item)}
-        if hasattr(item, "tolist"):
-            return item.tolist()
-        return str(item)
 
-    return json.dumps(value, default=simplify, ensure_ascii=False, indent=2)
+def to_csv(frame: pl.DataFrame) -> str:
+    """Return a frame as CSV; lists and other nested values are written as JSON."""
+    nested = [
+        name for name, dtype in frame.schema.items() if dtype.is_nested() or dtype.is_(pl.Binary)
+    ]
+    texts = [
+        pl.Series(
+            name,
+            [
+                None if v is None else json.dumps(_simplify(v), ensure_ascii=False)
+                for v in frame[name].to_list()
+            ],
+            dtype=pl.String,
+        )
+        for name in nested
+    ]
+    return frame.with_columns(texts).write_csv()
+
+
+def _simplify(item: object) -> object:
+    """Return `item` in terms of JSON: arrays and frames become lists, records mappings."""
+    if item is None or isinstance(item, str | int):
+        return item
+    if isinstance(item, float):
+        return item if math.isfinite(item) else None
+    if isinstance(item, Decimal):  # a sum of whole numbers in DuckDB
+        return int(item) if item == item.to_integral_value() else float(item)
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        return {f.name: _simplify(getattr(item, f.name)) for f in dataclasses.fields(item)}
+    if isinstance(item, Mapping):
+        return {str(key): _simplify(value) for key, value in item.items()}
+    if isinstance(item, pl.DataFrame):
+        return [_simplify(row) for row in item.iter_rows(named=True)]
+    if hasattr(item, "tolist"):
+        return _simplify(item.tolist())
+    if isinstance(item, list | tuple):
+        return [_simplify(value) for value in item]
+    return str(item)
 
 
 def print_bucketing(bucketing: "Bucketing") -> None:

@@ -53,7 +53,7 @@ class AblateSettings(GrpoSettings):
     eval_limit: int | None = 200
     """Number of held-out questions."""
     eval_where: str | None = None
-    """SQL condition on the held-out questions; by default the relations of the training questions."""
+    """SQL condition on the held-out questions; by default, relations that are trained on."""
     seed: int = 0
     bucketing: str = ""
     """Beginning of a bucketing's id; by default the newest."""
@@ -106,17 +106,18 @@ def ablate(store: Store, settings: AblateSettings) -> AblationSummary:
         _announce(arms, owed, held_out, settings)
 
         failed = []
-        done = set(finished)
+        runs: dict[str, Arm] = {}  # one run may serve several roles
         for arm in owed:
-            if arm.arm_id not in done and not _run(store, bucketing, held_out, arm, settings):
+            runs.setdefault(arm.arm_id, arm)
+        for arm in runs.values():
+            if not _run(store, bucketing, held_out, arm, settings):
                 failed.append(arm.name)
-            done.add(arm.arm_id)
         effects = estimate_effects(store, experiment_id)
         store_effects(store, experiment_id, effects)
         return AblationSummary(
             experiment_id=experiment_id,
-            trained=len(owed) - len(failed),
-            reused=len(arms) - len(owed),
+            trained=len(runs) - len(failed),
+            reused=len({arm.arm_id for arm in arms}) - len(runs),
             failed=tuple(failed),
             effects=tuple(effects),
         )
@@ -212,7 +213,7 @@ def _register(
     arms: Sequence[Arm],
     settings: AblateSettings,
 ) -> str:
-    """Record the experiment and its arms' roles; the same arms asked for again are the same ones."""
+    """Record the experiment and its arms' roles; asked for again, they are the same ones."""
     full = next(arm for arm in arms if arm.role == Role.FULL)
     params = {**full.params, "seed": settings.seed, "training_questions": len(full.questions)}
     experiment_id = content_hash([bucketing.bucketing_id, full.arm_id])
@@ -242,18 +243,17 @@ def _announce(
 ) -> None:
     waiting = {arm.arm_id for arm in owed}
     say(
-        f"{len(arms)} arms, {len(owed)} to run. Each: {settings.updates} updates of {settings.groups} "
-        f"informative groups of {settings.group_size} rollouts, at most {settings.max_rollouts} "
-        f"rollouts; then greedy answers to {len(held_out)} held-out questions."
+        f"{len(arms)} arms, {len(owed)} to run. Each: {settings.updates} updates of "
+        f"{settings.groups} informative groups of {settings.group_size} rollouts, at most "
+        f"{settings.max_rollouts} rollouts; then greedy answers to {len(held_out)} held-out "
+        "questions."
     )
     for arm in arms:
         state = "to run" if arm.arm_id in waiting else "done, reused"
         questions = f", {len(arm.questions)} questions" if arm.questions else ""
         say(f"  {arm.name}{questions}: {state}")
         if arm.role == Role.ONLY and len(arm.questions) < SMALL_BUCKET:
-            say(
-                f"    few questions: they are visited again and again within {settings.updates} updates"
-            )
+            say(f"    few questions, visited again and again within {settings.updates} updates")
 
 
 def _run(
@@ -268,26 +268,28 @@ def _run(
     language_model = load_model(bucketing.sample_set.model, settings.device)
     if language_model.weights_hash != bucketing.sample_set.weights_hash:
         raise ModelError(
-            f"{bucketing.sample_set.model} is not the model the rollouts were drawn from: its weights "
-            "have changed. Draw new rollouts into another study: attrib sample --db FILE"
+            f"{bucketing.sample_set.model} is not the model the rollouts were drawn from: its "
+            "weights have changed. Draw rollouts into another study: attrib sample --db FILE"
         )
     responder = Responder(language_model, bucketing.sample_set)
     checkpoint = Path(f"{store.path}.checkpoints") / f"{arm.arm_id}.safetensors"
     status, detail, position = "done", "", Position()
     _set_status(store, arm, "running", "", position)
-    if arm.role != Role.BASE:
-        try:
+    try:
+        if arm.role != Role.BASE:
             outcome = train(store, responder, bucketing.grader, arm, settings, checkpoint)
-        except TrainingError as error:
-            say(str(error))
-            _set_status(store, arm, "failed", str(error), position)
-            return False
-        status, detail, position = outcome.status, outcome.detail, outcome.position
-        if detail:
-            say(f"{arm.name} is exhausted: {detail}.")
-    evaluations = evaluate_greedily(
-        responder, bucketing.grader, held_out, arm.arm_id, position.step
-    )
+            status, detail, position = outcome.status, outcome.detail, outcome.position
+            if detail:
+                say(f"{arm.name} is exhausted: {detail}.")
+        evaluations = evaluate_greedily(
+            responder, bucketing.grader, held_out, arm.arm_id, position.step
+        )
+    except (TrainingError, ModelError) as error:  # the latter: weights that became non-finite
+        if arm.role == Role.BASE:
+            raise
+        say(f"{arm.name} failed: {error}")
+        _set_status(store, arm, "failed", str(error), Position())
+        return False
     seconds = position.seconds or time.monotonic() - started
     with store.transaction() as transaction:
         transaction.execute("DELETE FROM evaluations WHERE arm_id = $arm_id", arm_id=arm.arm_id)

@@ -91,7 +91,7 @@ def plan_arms(
         Arm("none", Role.BASE, (), base_params, 0),
         Arm(FULL, Role.FULL, everything, params, seed),
     ]
-    for subset in subsets:
+    for subset in dict.fromkeys(subsets):
         inside = tuple(questions_by_bucket[subset])
         outside = tuple(q for q in everything if q not in set(inside))
         arms.append(Arm(subset, Role.ONLY, inside, params, seed))
@@ -101,5 +101,5 @@ def plan_arms(
 
 
 def visit_order(questions: Sequence[Question], seed: int, epoch: int) -> list[Question]:
-    """Return the order in which an epoch visits the questions: a fixed shuffle per seed and epoch."""
+    """Return the order in which an epoch visits the questions: a shuffle fixed by the seed."""
     return sorted(questions, key=lambda q: content_hash([seed, epoch, q.question_id]))

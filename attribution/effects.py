@@ -1,8 +1,8 @@
 """Effects: what each arm gained on held-out facts, and its share of the full arm's gain.
 
 Paired on questions: every arm answers the same held-out questions as the base. A question that the
-grader could not grade for some arm is left out for all, and the count of questions says so. With one
-seed the intervals cover the choice of questions, not the spread between seeds.
+grader could not grade for some arm is left out for all, and the count of questions says so. With
+one seed the intervals cover the choice of questions, not the spread between seeds.
 """
 
 from collections.abc import Mapping

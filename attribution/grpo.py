@@ -4,9 +4,10 @@ All rollouts of a question share its prompt, and many share prefixes or whole te
 token goes through the model once, and its log-probability is weighted by the sum of the weights of
 the rollouts that pass through it: the gradient equals the one computed rollout by rollout.
 
-Follows Shao et al. 2024 (arXiv 2402.03300): advantages normalised by group, token means per rollout,
-then the mean over rollouts and groups. Strictly on-policy, one step per batch, so the ratio is 1 and
-clipping does not act; no KL term. Completions merge by token ids, end token included, never by text.
+Follows Shao et al. 2024 (arXiv 2402.03300): advantages normalised by group, token means per
+rollout, then the mean over rollouts and groups. Strictly on-policy, one step per batch, so the
+ratio is 1 and clipping does not act; no KL term. Completions merge by token ids, end token
+included, never by text.
 """
 
 from collections.abc import Sequence
@@ -57,10 +58,8 @@ def group_advantages(reward_G: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if len(reward_G) < 2:
         return np.zeros(len(reward_G))
-    advantage_G: NDArray[np.float64] = (reward_G - reward_G.mean()) / (
-        reward_G.std(ddof=1) + STD_OFFSET
-    )
-    return advantage_G
+    advantage_G: NDArray[np.float64] = reward_G - reward_G.mean()
+    return advantage_G / (float(reward_G.std(ddof=1)) + STD_OFFSET)
 
 
 def rollout_weights(group: Group) -> NDArray[np.float64]:

@@ -1,10 +1,10 @@
 """One training run: GRPO whose batches are filled with informative groups.
 
 A batch is filled by visiting questions, in shuffled epochs, until enough groups hold both a right
-and a wrong rollout; the others are stored in the ledger and cost no backward pass (dynamic sampling,
-as in DAPO, arXiv 2503.14476). Arms are therefore equal in optimiser steps and informative groups,
-and differ in how many rollouts that took; this is recorded. A subset smaller than a batch is simply
-visited again: a batch may hold several groups of one question.
+and a wrong rollout; the others are stored in the ledger and cost no backward pass (dynamic
+sampling, as in DAPO, arXiv 2503.14476). Arms are therefore equal in optimiser steps and informative
+groups, and differ in how many rollouts that took; this is recorded. A subset smaller than a batch
+is simply visited again: a batch may hold several groups of one question.
 
 The paper does not say what it held equal between its subsets. Strictly on-policy: every batch is
 drawn from the weights it updates.
@@ -267,7 +267,7 @@ def _record(
 
 
 def _weight_of(visit: Visit, weights: Iterator[GroupGradient]) -> float:
-    """Return the gradient weight of a visit: informative visits take them in order, surplus get 0."""
+    """Return the gradient weight of a visit: informative ones take them in order, surplus 0."""
     if not visit.group.is_informative:
         return 0.0
     gradient = next(weights, None)
@@ -287,7 +287,7 @@ def _forget_after(store: Store, arm: Arm, step: int) -> None:
 
 def _describe_exhaustion(batch: Batch, settings: GrpoSettings, position: Position) -> str:
     return (
-        f"{position.step} of {settings.updates} updates within {position.rollouts} rollouts; the last "
-        f"batch held {len(batch.informative)} of {settings.groups} informative groups after "
+        f"{position.step} of {settings.updates} updates within {position.rollouts} rollouts; the "
+        f"last batch held {len(batch.informative)} of {settings.groups} informative groups after "
         f"{len(batch.visits)} visits"
     )

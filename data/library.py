@@ -23,7 +23,7 @@ _SELECT_OF_SAMPLE_SET = """
         WHERE sample_set_id = $sample_set_id)
     ORDER BY question_id
 """
-_SELECT_IDS = "SELECT question_id FROM questions WHERE split = $split AND ({})"
+_SELECT_IDS = "SELECT question_id FROM questions WHERE split = $split AND (\n{}\n)"
 
 
 def import_dataset(store: Store, dataset: str) -> None:
@@ -107,16 +107,19 @@ def select_questions(
         limit: how many at most, or None for all.
 
     Raises:
-        ConfigError: the condition is not valid SQL.
+        ConfigError: the condition is not valid SQL, or the limit is below 1.
         DataError: no question satisfies it.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"The limit of {limit} {split} questions must be at least 1.")
     try:
         rows = store.read(_SELECT_IDS.format(where or "TRUE"), split=split)
     except StoreError as error:
         raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
     wanted = set(rows["question_id"])
     chosen = sorted(
-        (q for q in questions if q.question_id in wanted), key=lambda q: content_hash(q.question_id)
+        (q for q in questions if q.split is split and q.question_id in wanted),
+        key=lambda q: content_hash(q.question_id),
     )[:limit]
     if not chosen:
         raise DataError(f'No {split} question satisfies "{where or "TRUE"}".')

@@ -193,11 +193,6 @@ def make_grader(name: str, questions: Sequence[Question]) -> Grader:
     return MatchGrader(universes, _fingerprint(name, record))
 
 
-def answers_hash(question: Question) -> str:
-    """Return 16 hex digits that stand for the accepted answers, in any order, and their type."""
-    return _sha256([sorted(question.answers), question.answer_type])[:16]
-
-
 def _judge(reading: Reading, expected: _Expected) -> Graded:
     """Return the verdict on what a response was found to say."""
     accepted, other = "", ""

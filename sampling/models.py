@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from attrib.config import cache_folder
-from attrib.errors import ModelError, missing_extra
+from attrib.errors import AttribError, ModelError, missing_extra
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,7 +37,7 @@ EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110d
 class LanguageModel:
     """A decoder with its tokenizer, ready to sample from or to train.
 
-    `weights_hash` identifies the weights as loaded from disk; training changes the module, not the hash.
+    `weights_hash` identifies the weights as loaded from disk; training changes the module only.
     """
 
     name: str
@@ -154,13 +154,21 @@ def _hub_folder(name: str) -> Path:
 
 def _embedded_folder() -> Path:
     folder = cache_folder() / "models" / f"{EMBEDDED_NAME}-{EMBEDDED_SHA256[:12]}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # two first runs at once convert once
-        if not _is_whole(folder):
-            shutil.rmtree(folder, ignore_errors=True)
-            for abandoned in folder.parent.glob(f"{folder.name}.partial-*"):
-                shutil.rmtree(abandoned, ignore_errors=True)
-            _convert_embedded(_find_embedded_file(), folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):  # two first runs at once convert once
+            if not _is_whole(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                for abandoned in folder.parent.glob(f"{folder.name}.partial-*"):
+                    shutil.rmtree(abandoned, ignore_errors=True)
+                _convert_embedded(_find_embedded_file(), folder)
+    except AttribError:
+        raise
+    except Exception as error:  # a full disk, a folder that cannot be written, a faulty library
+        raise ModelError(
+            f"{EMBEDDED_NAME} cannot be converted into {folder.parent}, which takes 0.6 GB: "
+            f"{_first_line(error)}. Set ATTRIB_HOME to use another folder."
+        ) from error
     return folder
 
 

@@ -68,7 +68,7 @@ def choose_prompt_style(
             raise ConfigError(f"--prompt {prompt_file} cannot be read: {error}") from error
         if "{question}" not in template:
             raise ConfigError(
-                f"--prompt {prompt_file} does not say where the question goes: put {{question}} in it."
+                f"--prompt {prompt_file} must say where the question goes: put {{question}} in it."
             )
     return PromptStyle(SYSTEM_PROMPT if chat else None, template, stop_at_newline=not chat)
 

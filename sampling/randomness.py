@@ -34,4 +34,5 @@ class UniformStream:
         raw = np.random.Philox(key=self._key, counter=counter).random_raw(
             (stop - first) * UNIFORMS_PER_DRAW
         )
-        return (raw >> np.uint64(11)).reshape(stop - first, UNIFORMS_PER_DRAW) * 2.0**-53
+        uniform: NDArray[np.float64] = (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        return uniform.reshape(stop - first, UNIFORMS_PER_DRAW)

@@ -9,7 +9,7 @@ what is missing, and draws the same.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -67,7 +67,7 @@ class SampleSet:
 
     @property
     def params(self) -> dict[str, object]:
-        """Return the settings that make the identity; the model counts by its weights, not its name."""
+        """Return what makes the identity; the model counts by its weights, not its name."""
         params = asdict(self)
         del params["model"]
         return params
@@ -118,8 +118,9 @@ def draw_rollouts(store: Store, settings: SampleSettings) -> SampleSummary:
         say(f"Loading {settings.model} …")
         language_model = load_model(settings.model, settings.device)
         sample_set = describe_sample_set(language_model, settings)
+        responder = Responder(language_model, sample_set)  # refuses before anything is stored
         _register(store, sample_set, allow_another=settings.new_set)
-        return _draw_owed(store, language_model, sample_set, questions, settings.n)
+        return _draw_owed(store, responder, sample_set, questions, settings.n)
 
 
 def describe_sample_set(language_model: LanguageModel, settings: SampleSettings) -> SampleSet:
@@ -140,15 +141,22 @@ class Responder:
     """A model together with a way of asking it: questions in, rollouts and texts out."""
 
     def __init__(self, language_model: LanguageModel, sample_set: SampleSet) -> None:
-        """Prepare the stop tokens; check that the tree engine serves this model exactly."""
+        """Prepare the sampling; check that the tree engine serves this model exactly.
+
+        Raises:
+            ConfigError: the temperature or the number of new tokens has no meaning.
+            ModelError: the tree engine would not be exact.
+        """
         self.language_model = language_model
         self._style = sample_set.prompt
         self._tokenizer = language_model.tokenizer
         self.temperature = sample_set.temperature
-        self._max_new_tokens = sample_set.max_new_tokens
-        self._end_token_ids = language_model.end_token_ids
+        end_token_ids = language_model.end_token_ids
         if self._style.stop_at_newline:
-            self._end_token_ids |= _newline_tokens(self._tokenizer)
+            end_token_ids |= _newline_tokens(self._tokenizer)
+        self._sampling = SamplingParams(
+            sample_set.temperature, sample_set.max_new_tokens, end_token_ids
+        )
         check_exact(language_model.module, self._tokenizer.encode("Which fact is asked for?"))
 
     def prompt(self, question: Question) -> tuple[int, ...]:
@@ -159,28 +167,23 @@ class Responder:
         self, requests: Sequence[Request], seed: int, *, greedy: bool = False
     ) -> Iterator[list[Rollout]]:
         """Yield the rollouts of each request, in order; `greedy` decodes instead of sampling."""
-        params = SamplingParams(
-            temperature=0.0 if greedy else self.temperature,
-            max_new_tokens=self._max_new_tokens,
-            end_token_ids=self._end_token_ids,
-        )
+        params = replace(self._sampling, temperature=0.0) if greedy else self._sampling
         return sample(self.language_model.module, requests, params, seed)
 
     def text(self, rollout: Rollout) -> str:
         """Return the response without its end token."""
-        text = self._tokenizer.decode(rollout.token_ids, skip_special_tokens=True)
+        text = str(self._tokenizer.decode(list(rollout.token_ids), skip_special_tokens=True))
         return text.split("\n", 1)[0] if self._style.stop_at_newline else text
 
 
 def _draw_owed(
     store: Store,
-    language_model: LanguageModel,
+    responder: Responder,
     sample_set: SampleSet,
     questions: list[Question],
     n: int,
 ) -> SampleSummary:
     started = time.monotonic()
-    responder = Responder(language_model, sample_set)
     stored = _stored_indices(store, sample_set.sample_set_id)
     requests = [
         Request(question.question_id, responder.prompt(question), first, stop)

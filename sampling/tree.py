@@ -6,8 +6,9 @@ keys and values of prompts and prefixes are held once. The completions are exact
 draws from the model: merging saves work, it does not couple rollouts.
 
 A draw walks down a binary tree over the vocabulary: at every halving the two halves' probability
-sums decide, with a fresh uniform. Rounding of the logits then moves a boundary by its relative error
-once per halving; an inverse CDF in vocabulary order would add up the errors of thousands of tokens.
+sums decide, with a fresh uniform. Rounding of the logits then moves a boundary by its relative
+error once per halving; an inverse CDF in vocabulary order would add up the errors of thousands of
+tokens.
 
 Refuses models for which a packed forward with an ancestor mask differs from a plain one (recurrent
 layers, position biases that ignore position ids): `check_exact` compares the two on the model at
@@ -63,6 +64,11 @@ class Request:
     first: int
     stop: int
 
+    def __post_init__(self) -> None:
+        """Every request has a prompt and asks for something, so that each gives rollouts."""
+        assert self.prompt
+        assert 0 <= self.first < self.stop
+
     @property
     def count(self) -> int:
         """Return how many rollouts are asked for."""
@@ -71,7 +77,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One completion: its tokens (end token included) and their log-probability at temperature 1."""
+    """One completion: its tokens, end token included; log-probability at temperature 1."""
 
     index: int
     token_ids: tuple[int, ...]
@@ -244,7 +250,7 @@ def _forward(
     keep_K: NDArray[np.int64],
     cache: DynamicCache | None,
 ) -> torch.Tensor:
-    """Run new nodes as one packed row that sees the cached slots and itself as `visible_NS` says."""
+    """Run new nodes as one packed row that sees cached slots and itself as `visible_NS` says."""
     hidden = torch.finfo(module.dtype).min
     mask_NS = torch.zeros(visible_NS.shape, dtype=module.dtype)
     mask_NS.masked_fill_(torch.from_numpy(~visible_NS), hidden)
@@ -335,9 +341,14 @@ def _draw_tokens(
 
     Each level of the binary tree pairs entry i with entry i + half; the sums of the pairs are the
     next level. The walk starts at the single total and takes one uniform per level.
+
+    Raises:
+        ModelError: a node has no distribution.
     """
     if temperature == 0.0:
-        greedy: NDArray[np.int64] = logits_NV.argmax(-1).cpu().numpy()
+        best = logits_NV.max(-1)
+        _require_finite(best.values, temperature)
+        greedy: NDArray[np.int64] = best.indices.cpu().numpy()
         return greedy[node_R]
     levels = [(logits_NV / temperature).softmax(-1)]
     while (size := levels[-1].shape[1]) > 1:
@@ -345,6 +356,7 @@ def _draw_tokens(
         sums = levels[-1][:, :half].clone()
         sums[:, : size - half] += levels[-1][:, half:]
         levels.append(sums)
+    _require_finite(levels[-1], temperature)
 
     node = torch.from_numpy(node_R).to(logits_NV.device)
     uniform = torch.from_numpy(uniform_RL).to(logits_NV.device)
@@ -357,6 +369,15 @@ def _draw_tokens(
         go_right = (uniform[:, step] * (left + right) >= left) & (right > 0)
         place = torch.where(go_right, other, place)
     return place.cpu().numpy()
+
+
+def _require_finite(values: torch.Tensor, temperature: float) -> None:
+    """Refuse to draw from what is no distribution: the draw would be a token all the same."""
+    if not bool(values.isfinite().all()):
+        raise ModelError(
+            f"The model's probabilities are not finite at temperature {temperature}: its weights "
+            "are damaged, or the temperature is too low."
+        )
 
 
 def _logprobs(

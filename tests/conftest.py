@@ -2,7 +2,10 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is first imported
 
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<|im_start|>", "<|im_end|>")
-CONTROL_TOKENS = (*SPECIAL_TOKENS, "system", "user", "assistant", " ", "\n", "?", ".", ":", "Q", "A")
-WORDS = tuple(
-    "Which What is the of capital fact asked for Answer question answer only as short possible "
-    "France Peru Kenya Norway Paris Lima Nairobi Oslo blue green one two three".split()
+MARKS = (" ", "\n", "?", ".", ",", ":", "{", "}", "<", ">")
+CONTROL_TOKENS = (*SPECIAL_TOKENS, *MARKS, "system", "user", "assistant", "Q", "A")
+WORDS = (
+    *("What", "Which", "is", "the", "of", "capital", "fact", "asked", "for", "please"),
+    *("Answer", "question", "with", "answer", "only", "as", "short", "possible", "it"),
+    *("France", "Peru", "Kenya", "Norway", "Paris", "Lima", "Nairobi", "Oslo", "blue", "green"),
 )
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -59,7 +64,7 @@ def randomize() -> Callable[..., "torch.nn.Module"]:
 
 @pytest.fixture(scope="session")
 def tiny_llama(randomize: Callable[..., "torch.nn.Module"]) -> Callable[..., "LlamaForCausalLM"]:
-    """Return `tiny_llama(seed, vocab_size, scale, **config)`: two layers of random float32 weights."""
+    """Return `tiny_llama(seed, vocab_size, scale, **config)`: two random float32 layers."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     def build(
@@ -137,3 +142,80 @@ def embedded_model() -> LanguageModel:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv("ATTRIB_HOME", str(home))
         return load_model(EMBEDDED_NAME, "cpu")
+
+
+@pytest.fixture(scope="session")
+def save_answering_model(tiny_llama: Callable[..., "LlamaForCausalLM"]) -> Callable[..., Path]:
+    """Return `save(folder, answers)`: a random model without chat template that answers in words.
+
+    It knows every word of the questions on continents and mostly answers with one of `answers`, by
+    chance with some more than with others: with the continents' names some questions are answered
+    right now and then, with other words none ever is.
+    """
+    import torch
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    from attrib.data.questions import load_worldfacts
+
+    texts = [q.text for q in load_worldfacts() if q.relation == "continent"]
+    words = {word for text in texts for word in re.findall(r"\w+|[^\w\s]", text)}
+
+    def save(folder: Path, answers: list[str]) -> Path:
+        special = [*SPECIAL_TOKENS, " ", "\n", "Q", "A", ":"]
+        vocabulary = [*special, *answers, *sorted(words.difference(special, answers))]
+        ids = {text: index for index, text in enumerate(vocabulary)}
+        backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Split(
+            Regex(r"\s|\w+|[^\w\s]"), behavior="removed", invert=True
+        )
+        PreTrainedTokenizerFast(
+            tokenizer_object=backend, unk_token="<unk>", eos_token="<|im_end|>"
+        ).save_pretrained(folder)
+
+        module = tiny_llama(vocab_size=len(vocabulary), scale=0.1)
+        usual = [ids[text] for text in (*answers, "<|im_end|>")]
+        rare = sorted(set(ids.values()).difference(usual))
+        with torch.no_grad():
+            module.model.embed_tokens.weight[:, 0] = 4.0  # makes feature 0 a bias
+            for layer in module.model.layers:
+                layer.self_attn.o_proj.weight[0] = 0.0
+                layer.mlp.down_proj.weight[0] = 0.0
+            module.lm_head.weight[usual, 0] = 0.0
+            module.lm_head.weight[rare, 0] = -2.0
+        module.save_pretrained(folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def continent_model(
+    tmp_path_factory: pytest.TempPathFactory, save_answering_model: Callable[..., Path]
+) -> Path:
+    """Save a random model that is right about a continent now and then."""
+    folder = tmp_path_factory.mktemp("continent-model")
+    return save_answering_model(folder, ["Africa", "Asia", "Europe", "Oceania"])
+
+
+@pytest.fixture
+def start_attrib(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return `start(*arguments)`: the command line as a process, working in `tmp_path`."""
+    started = []
+
+    def start(*arguments: object) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "attrib", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

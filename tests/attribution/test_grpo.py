@@ -131,7 +131,7 @@ def test_loss_is_the_weighted_log_likelihood() -> None:
     expected = 0.0
     for completion, weight in zip(completions, weight_G, strict=True):
         logprob = model(torch.tensor([[3, 4, *completion]])).logits[0].log_softmax(-1)
-        expected -= weight * float(logprob[1, completion[0]] + logprob[2, completion[1]])
+        expected -= weight * (logprob[1, completion[0]] + logprob[2, completion[1]]).item()
     assert float(loss.detach()) == pytest.approx(expected, abs=1e-5)
     assert tokens == 3  # 7 is shared
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError
-from attrib.sampling.grading import Graded, Grader, Verdict, answers_hash, make_grader
+from attrib.sampling.grading import Graded, Grader, Verdict, make_grader
 
 NAME, CODE, NUMBER = AnswerType.NAME, AnswerType.CODE, AnswerType.NUMBER
 
@@ -730,16 +730,6 @@ class TestGraders:
         ):
             assert make_grader("match", changed).fingerprint != fingerprint
             assert make_grader("exact", changed).fingerprint == COUNTRIES.exact.fingerprint
-
-    def test_answers_hash(self) -> None:
-        question = make_question("Bern", "Berne")
-        assert len(answers_hash(question)) == 16
-        assert int(answers_hash(question), 16) >= 0
-        assert answers_hash(make_question("Berne", "Bern")) == answers_hash(question)
-        assert answers_hash(replace(question, question_id="x")) == answers_hash(question)
-        assert answers_hash(make_question("Bern")) != answers_hash(question)
-        assert answers_hash(replace(question, answer_type=CODE)) != answers_hash(question)
-        assert len(answers_hash(make_question("\ud800"))) == 16
 
     @pytest.mark.parametrize("name", ["match", "exact"])
     @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Tree sampling is exact: the oracle is a plain forward over every possible completion."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -105,10 +105,12 @@ def chi_square(observed: NDArray[np.float64], expected: NDArray[np.float64]) -> 
     """Return the p-value of counts against expectations; cells below 5 expected are merged."""
     assert (observed[expected == 0] == 0).all()
     small = expected < 5
-    observed = np.append(observed[~small], observed[small].sum())
-    expected = np.append(expected[~small], expected[small].sum())
+    observed = np.append(observed[~small], observed[small].sum()).astype(np.float64)
+    expected = np.append(expected[~small], expected[small].sum()).astype(np.float64)
     kept = expected > 0
-    scaled = expected[kept] * observed.sum() / expected.sum()
+    if kept.sum() == 1:
+        return 1.0
+    scaled = expected[kept] * (observed[kept].sum() / expected[kept].sum())
     return float(stats.chisquare(observed[kept], scaled).pvalue)
 
 
@@ -123,11 +125,28 @@ def draw(
     return list(sample(module, requests, settings, 5, max_live_rollouts))
 
 
+def assert_finish_reasons(rollouts: Sequence[Rollout], max_new_tokens: int) -> None:
+    for rollout in rollouts:
+        stopped = rollout.token_ids[-1] in ENDS
+        assert rollout.finish_reason == (FinishReason.STOP if stopped else FinishReason.LENGTH)
+        assert stopped or len(rollout.token_ids) == max_new_tokens
+        assert not ENDS.intersection(rollout.token_ids[:-1])
+
+
 def assert_same_rollouts(first: Sequence[Rollout], second: Sequence[Rollout]) -> None:
     assert [r.index for r in first] == [r.index for r in second]
     assert [r.token_ids for r in first] == [r.token_ids for r in second]
     assert [r.finish_reason for r in first] == [r.finish_reason for r in second]
     assert np.allclose([r.logprob for r in first], [r.logprob for r in second], atol=1e-4)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Threads only slow tiny models down."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -170,11 +189,9 @@ def test_rollouts_follow_the_model(
     assert chi_square(observed, n * np.exp(list(at_temperature.values()))) > 1e-4
 
     at_one = completion_logprobs(module, PROMPT)
-    for rollout in rollouts:
-        assert rollout.logprob == pytest.approx(at_one[rollout.token_ids], abs=1e-4)
-        stopped = rollout.token_ids[-1] in ENDS
-        assert rollout.finish_reason == (FinishReason.STOP if stopped else FinishReason.LENGTH)
-        assert stopped or len(rollout.token_ids) == DEPTH
+    expected = [at_one[rollout.token_ids] for rollout in rollouts]
+    assert np.allclose([rollout.logprob for rollout in rollouts], expected, rtol=0, atol=1e-4)
+    assert_finish_reasons(rollouts, DEPTH)
 
 
 def test_logprob_is_that_of_a_teacher_forced_pass(
@@ -193,11 +210,11 @@ def test_logprob_is_that_of_a_teacher_forced_pass(
 def test_two_rollouts_of_a_tree_are_independent(randomize: Randomize) -> None:
     """Merging prefixes must not couple rollouts: over many trees, pairs are a product."""
     module = build_model("Llama", randomize)
-    trees = 10_000
+    trees = 4_000
     requests = [Request(f"q{i}", PROMPT, 0, 2) for i in range(trees)]
     params = SamplingParams(max_new_tokens=2)
     pairs = [
-        (one.token_ids, other.token_ids) for one, other in sample(module, requests, params, 4, 200)
+        (one.token_ids, other.token_ids) for one, other in sample(module, requests, params, 4, 100)
     ]
     tokens = np.arange(VOCABULARY)
     first = np.exp(plain_logprobs(module, [PROMPT])[0, -1].numpy())
@@ -209,7 +226,7 @@ def test_two_rollouts_of_a_tree_are_independent(randomize: Randomize) -> None:
     second = np.exp(plain_logprobs(module, [[*PROMPT, shared]])[0, -1].numpy())
     again = Counter((a[1], b[1]) for a, b in pairs if a[0] == b[0] == shared)
     table = np.array([[again[i, j] for j in tokens] for i in tokens], dtype=float)
-    assert table.sum() > 500
+    assert table.sum() > 300
     assert chi_square(table.ravel(), table.sum() * np.outer(second, second).ravel()) > 1e-4
 
 
@@ -276,7 +293,11 @@ def test_streams_and_seeds_give_other_rollouts(llama: PreTrainedModel) -> None:
 
 def test_packing_respects_both_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tree_module, "MAX_PACKED_PROMPT_TOKENS", 10)
-    requests = [Request("a", (1,) * 4, 0, 7), Request("b", (1,) * 6, 5, 6), Request("c", (1,), 0, 2)]
+    requests = [
+        Request("a", (1,) * 4, 0, 7),
+        Request("b", (1,) * 6, 5, 6),
+        Request("c", (1,), 0, 2),
+    ]
     batches = tree_module._pack(requests, 5)
     assert [[(p.owner, p.request.first, p.request.stop) for p in batch] for batch in batches] == [
         [(0, 0, 5)],
@@ -308,11 +329,7 @@ def test_greedy_equals_generate(architecture: str, randomize: Randomize) -> None
 def test_rollouts_end_at_the_first_end_token(llama: PreTrainedModel) -> None:
     [rollouts] = draw(llama, [Request("q", (0, 5, 7), 0, 300)], 300, max_new_tokens=6)
     assert {r.finish_reason for r in rollouts} == {FinishReason.STOP, FinishReason.LENGTH}
-    for rollout in rollouts:
-        assert not ENDS & set(rollout.token_ids[:-1])
-        stopped = rollout.token_ids[-1] in ENDS
-        assert rollout.finish_reason == (FinishReason.STOP if stopped else FinishReason.LENGTH)
-        assert stopped or len(rollout.token_ids) == 6
+    assert_finish_reasons(rollouts, 6)
 
 
 def test_one_token_and_no_end_token(llama: PreTrainedModel) -> None:
@@ -341,9 +358,7 @@ def test_no_new_tokens_are_refused(max_new_tokens: int) -> None:
 # --- one draw -----------------------------------------------------------------------------------
 
 
-def draw_tokens(
-    logits: NDArray[np.float64], n: int, temperature: float = 1.0
-) -> NDArray[np.int64]:
+def draw_tokens(logits: NDArray[np.float64], n: int, temperature: float = 1.0) -> NDArray[np.int64]:
     uniform_RL = UniformStream(8, f"{len(logits)}").draw(0, 0, n)
     node_R = np.zeros(n, dtype=np.int64)
     return tree_module._draw_tokens(
@@ -375,7 +390,7 @@ def test_each_rollout_draws_from_its_own_node() -> None:
 
 @given(
     logits=st.lists(
-        st.one_of(st.floats(-200, 200), st.just(-np.inf), st.just(1e30), st.just(-1e30)),
+        st.one_of(st.floats(-200, 200, width=32), st.just(-np.inf), st.just(1e4), st.just(-1e4)),
         min_size=1,
         max_size=40,
     ).filter(lambda values: max(values) > -np.inf),
@@ -397,6 +412,20 @@ def test_tokens_without_probability_are_never_drawn(
     drawn = np.array(logits)[tokens]
     assert (drawn > -np.inf).all()
     assert ((max(logits) - drawn) / temperature < 120).all(), "e^-120 is no float32 above zero"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logits", [[0.0, np.nan], [-np.inf, -np.inf], [np.inf, 0.0]])
+def test_logits_that_are_no_distribution_are_refused(
+    logits: list[float], temperature: float
+) -> None:
+    with pytest.raises(ModelError, match=f"not finite at temperature {temperature}"):
+        draw_tokens(np.array(logits), 4, temperature)
+
+
+def test_a_temperature_that_overflows_is_refused() -> None:
+    with pytest.raises(ModelError, match="not finite at temperature 1e-38"):
+        draw_tokens(np.array([-20.0, 20.0]), 4, 1e-38)
 
 
 def test_extreme_logits() -> None:

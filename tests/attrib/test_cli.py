@@ -1,0 +1,249 @@
+"""The command line: help, exit codes, one line per error, JSON that parses, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from attrib import __version__
+from attrib.cli import app
+from attrib.data.library import import_dataset
+from attrib.store import Store
+
+COMMANDS = ("sample", "bucket", "ablate", "report", "run", "status", "query", "env")
+HEAVY = ("torch", "transformers", "matplotlib", "pandas", "scipy", "jinja2")
+
+
+def attrib(*arguments: object) -> Result:
+    """Run the command line in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Make a study that holds the questions and nothing else."""
+    store = Store(tmp_path / "study.duckdb")
+    with store.writing("attrib test"):
+        import_dataset(store, "worldfacts")
+    return store.path
+
+
+def test_the_list_of_commands_is_complete() -> None:
+    assert set(typer.main.get_command(app).commands) >= set(COMMANDS)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    result = attrib(command, "--help")
+    assert result.exit_code == 0
+    assert "Example:" in result.stdout
+    assert f"attrib {command}" in result.stdout
+    assert attrib(command, "-h").stdout == result.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom attrib.cli import main\nsys.argv = ['attrib', '--help']\n"
+        f"try:\n    main()\nfinally:\n    print([m for m in {HEAVY} if m in sys.modules], "
+        "file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "Which training questions produced the gain?" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_version() -> None:
+    result = attrib("--version")
+    assert (result.exit_code, result.stdout) == (0, f"{__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--nonsense",),
+        ("nonsense",),
+        ("sample", "--nonsense"),
+        ("sample", "--n", "many"),
+        ("ablate",),
+        ("query",),
+        ("run",),
+    ],
+)
+def test_misuse_exits_with_2(arguments: tuple[str, ...]) -> None:
+    result = attrib(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("query", "SELECT 1"),
+        ("report",),
+        ("bucket",),
+        ("bucket", "--k", "0"),
+        ("bucket", "--grader", "psychic"),
+        ("ablate", "--subset", "never-correct"),
+        ("sample", "--n", "0"),
+        ("sample", "--where", "nothing =\n1"),
+        ("sample", "--where", "relation = 'nothing'"),
+        ("sample", "--limit", "0"),
+        ("sample", "--model", "no/such/model/here", "--limit", "1"),
+        ("sample", "--dataset", "nothing"),
+        ("run", "nothing.toml"),
+        ("--study", "nothing.toml", "env"),
+    ],
+)
+def test_an_error_is_one_line_and_exits_with_1(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = attrib(*arguments)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("Loading ")]
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("Error: ")
+
+
+def test_a_process_exits_like_the_runner(
+    start_attrib: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start_attrib("status", "--db", "nothing.duckdb")
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert stdout == ""
+    assert stderr == (
+        "Error: There is no study at nothing.duckdb. Type: attrib sample --db nothing.duckdb\n"
+    )
+
+
+def test_status_shows_and_parses(study: Path) -> None:
+    shown = attrib("status", "--db", study).stdout
+    assert "4935" in shown
+    assert "writer: none" in shown
+    parsed = json.loads(attrib("status", "--db", study, "--json").stdout)
+    assert parsed["path"] == str(study)
+    assert parsed["writer"] is None
+    splits = {row["split"]: row["questions"] for row in parsed["tables"]["Questions"]}
+    assert splits == {"train": 4935, "held-out": 1605}
+    with Store(study).writing("attrib test"):
+        holder = json.loads(attrib("status", "--db", study, "--json").stdout)["writer"]
+    assert holder == {"host": os.uname().nodename, "pid": os.getpid(), "command": "attrib test"}
+
+
+def test_env_shows_and_parses() -> None:
+    parsed = json.loads(attrib("env", "--json").stdout)
+    assert parsed["attrib"] == __version__
+    assert {"python", "torch", "duckdb", "cores", "cache"} <= set(parsed)
+    assert attrib("env").stdout.splitlines()[0].split() == ["attrib", __version__]
+
+
+def test_query_prints_tables_json_and_csv(study: Path) -> None:
+    sql = "SELECT relation, count(*) AS n FROM questions GROUP BY ALL ORDER BY n DESC LIMIT 2"
+    table = attrib("query", "--db", study, sql)
+    assert table.exit_code == 0
+    assert "country" in table.stdout
+    assert "5182" in table.stdout
+    assert json.loads(attrib("query", "--db", study, "--json", sql).stdout)[0] == {
+        "relation": "country",
+        "n": 5182,
+    }
+    csv = attrib("query", "--db", study, "--csv", sql).stdout
+    assert csv.splitlines()[:2] == ["relation,n", "country,5182"]
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("SELECT sum(i) AS x FROM range(4) AS t(i)", 6),
+        ("SELECT 'nan'::DOUBLE AS x", None),
+        ("SELECT NULL AS x", None),
+        ("SELECT [1, 2] AS x", [1, 2]),
+        ("SELECT {'a': [1.5]} AS x", {"a": [1.5]}),
+        ("SELECT DATE '2026-01-02' AS x", "2026-01-02"),
+        ("SELECT 1.25::DECIMAL(4, 2) AS x", 1.25),
+        ("SELECT 'é[bold]' AS x", "é[bold]"),
+    ],
+)
+def test_every_kind_of_value_can_be_printed(study: Path, sql: str, value: object) -> None:
+    assert json.loads(attrib("query", "--db", study, "--json", sql).stdout) == [{"x": value}]
+    for how in ([], ["--csv"]):
+        result = attrib("query", "--db", study, *how, sql)
+        assert result.exit_code == 0, result.output
+    if isinstance(value, str):
+        assert value in attrib("query", "--db", study, sql).stdout
+
+
+def test_a_whole_table_with_lists_can_be_printed_as_csv(study: Path) -> None:
+    csv = attrib("query", "--db", study, "--csv", "FROM questions WHERE subject = 'Peru'").stdout
+    assert '"[""Lima""]"' in csv
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DROP TABLE questions",
+        "DELETE FROM questions",
+        "UPDATE questions SET text = ''",
+        "INSERT INTO questions SELECT * FROM questions",
+        "SELECT 1; DROP TABLE questions",
+        "CREATE TABLE mine AS SELECT 1",
+    ],
+)
+def test_query_refuses_to_write(study: Path, sql: str) -> None:
+    result = attrib("query", "--db", study, sql)
+    assert result.exit_code == 1
+    assert "read-only" in result.stderr
+    assert Store(study).read("SELECT count(*) FROM questions WHERE text <> ''").item() == 6540
+
+
+def test_an_interrupted_command_says_so_and_continues(
+    tmp_path: Path, continent_model: Path, start_attrib: Callable[..., subprocess.Popen[str]]
+) -> None:
+    store = Store(tmp_path / "study.duckdb")
+    command = (
+        *("sample", "--db", store.path, "--model", continent_model, "--device", "cpu"),
+        *("--where", "relation = 'country'", "--max-new-tokens", 8),
+    )
+    # far more than is done by the time the process is interrupted
+    process = start_attrib(*command, "--limit", 3000, "--n", 128)
+    assert process.stderr
+    assert "Loading" in process.stderr.readline()
+    assert "384000 to draw" in process.stderr.readline()
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stdout == ""
+    assert stderr.splitlines() == [
+        "Interrupted. What was done is stored; the same command continues from there."
+    ]
+    done = store.read("SELECT count(DISTINCT question_id) FROM rollouts").item()
+    assert 0 < done < 3000
+    assert store.holder() is None
+
+    again = attrib(*command, "--limit", done + 5, "--n", 128, "--json")
+    assert again.exit_code == 0, again.stderr
+    summary = json.loads(again.stdout)
+    assert summary["already_stored"] == done * 128
+    assert summary["drawn"] == 5 * 128
+    duplicates = store.read(
+        "SELECT question_id FROM rollouts GROUP BY ALL HAVING count(*) <> 128 "
+        "OR count(DISTINCT rollout) <> 128"
+    )
+    assert duplicates.is_empty()

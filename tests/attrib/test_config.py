@@ -1,0 +1,65 @@
+"""Identities: equal values have equal hashes, today and next year."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from attrib.config import Settings, cache_folder, canonical_json, content_hash, differing_keys
+
+VALUE = {"b": [1, None, 0.5], "a": "é", "c": {"y": True, "x": 'q"'}}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+def test_canonical_json_is_sorted_and_keeps_nulls_and_letters() -> None:
+    assert canonical_json(VALUE) == '{"a":"é","b":[1,null,0.5],"c":{"x":"q\\"","y":true}}'
+
+
+def test_hashes_never_change() -> None:
+    """Stored studies are known by these; a change here orphans every one of them."""
+    assert content_hash(VALUE) == "05c5d9f36531d0cc"
+    assert content_hash(None) == "74234e98afe7498f"
+    assert content_hash({}) == "44136fa355b3678a"
+
+
+def test_a_null_is_not_an_absence() -> None:
+    assert content_hash({"a": None}) == "d091f9c83c091f79"
+    assert content_hash({"a": None}) != content_hash({})
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_the_order_of_keys_does_not_matter(value: dict[str, object]) -> None:
+    assert content_hash(dict(reversed(value.items()))) == content_hash(value)
+
+
+def test_differing_keys_are_named_with_both_values() -> None:
+    old = {"seed": 0, "prompt": None, "same": [1]}
+    new = {"seed": 1, "same": [1], "added": "x"}
+    assert differing_keys(old, new) == [
+        "added: '(absent)' → 'x'",
+        "prompt: None → '(absent)'",
+        "seed: 0 → 1",
+    ]
+    assert differing_keys(old, old) == []
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATTRIB_HOME", "/somewhere")
+    assert str(cache_folder()) == "/somewhere"
+    monkeypatch.delenv("ATTRIB_HOME")
+    assert cache_folder().name == "attrib"
+
+
+def test_settings_are_frozen_and_strict() -> None:
+    class Small(Settings):
+        n: int = 1
+
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        Small(m=2)  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="frozen"):
+        Small().n = 2  # type: ignore[misc]

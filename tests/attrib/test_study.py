@@ -1,0 +1,204 @@
+"""Study files: whose value wins, what is refused, and that `attrib run` runs the steps."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from attrib.cli import app
+from attrib.errors import ConfigError
+from attrib.store import Store
+from attrib.study import read_study
+
+KNOWN = {"sample": {"db", "n", "limit", "max_new_tokens"}, "bucket": {"db", "k"}}
+
+STUDY = """
+db = "shared.duckdb"
+
+[sample]
+n = 40
+limit = 7
+temperature = 0.5
+
+[bucket]
+k = 20
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def attrib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return `attrib(*arguments, **environment)`, the command line in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object, **environment: str) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], env=environment)
+
+    return run
+
+
+def settings_in(result: Result) -> dict[str, tuple[str, str]]:
+    """Return name → (value, source) from the output of --print-config."""
+    assert result.exit_code == 0, result.stderr
+    found = {}
+    for line in result.stdout.splitlines():
+        name, rest = line.split(maxsplit=1)
+        for source in ("flag", "environment", "study file", "default"):
+            if rest.endswith(source):
+                found[name] = (rest.removesuffix(source).strip(), source)
+    return found
+
+
+def test_flag_beats_environment_beats_study_beats_default(
+    attrib: Callable[..., Result], study: Path
+) -> None:
+    result = attrib(
+        *("--study", study, "sample", "--limit", 3, "--print-config"),
+        ATTRIB_SAMPLE_LIMIT="5",
+        ATTRIB_SAMPLE_N="50",
+    )
+    found = settings_in(result)
+    assert found["limit"] == ("3", "flag")
+    assert found["n"] == ("50", "environment")
+    assert found["temperature"] == ("0.5", "study file")
+    assert found["db"] == ("shared.duckdb", "study file")
+    assert found["seed"] == ("0", "default")
+    assert not Path("shared.duckdb").exists()  # --print-config does nothing else
+
+
+def test_the_study_and_the_database_can_come_from_the_environment(
+    attrib: Callable[..., Result], study: Path
+) -> None:
+    result = attrib("bucket", "--print-config", ATTRIB_STUDY=str(study), ATTRIB_DB="other.duckdb")
+    found = settings_in(result)
+    assert found["k"] == ("20", "study file")
+    assert found["db"] == ("other.duckdb", "environment")
+    assert settings_in(attrib("bucket", "--db", "flag.duckdb", "--print-config", ATTRIB_DB="b"))[
+        "db"
+    ] == ("flag.duckdb", "flag")
+
+
+def test_defaults_hold_without_a_study(attrib: Callable[..., Result]) -> None:
+    found = settings_in(attrib("sample", "--print-config"))
+    assert found["n"] == ("128", "default")
+    assert {source for _, source in found.values()} == {"default"}
+
+
+def test_shared_keys_reach_the_commands_that_know_them(study: Path) -> None:
+    study.write_text('db = "a"\nlimit = 3\n[bucket]\nk = 4\ndb = "b"\n')
+    assert read_study(study, KNOWN) == {
+        "bucket": {"db": "b", "k": 4},
+        "sample": {"db": "a", "limit": 3},
+    }
+
+
+def test_every_mistake_is_named_with_a_suggestion(study: Path) -> None:
+    study.write_text("limits = 3\n[sample]\nmax-new-tokens = 1\nzzz = 2\n[sampel]\nn = 1\n")
+    with pytest.raises(ConfigError) as refusal:
+        read_study(study, KNOWN)
+    message = str(refusal.value)
+    assert "unknown key 'limits' (did you mean 'limit'?)" in message
+    assert "unknown key in [sample] 'max-new-tokens' (did you mean 'max_new_tokens'?)" in message
+    assert "unknown key in [sample] 'zzz'" in message
+    assert "unknown table 'sampel' (did you mean 'sample'?)" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"[sample\nn = 1", "is not valid TOML"),
+        (b"\xff\xfe", "is not valid TOML"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_an_unreadable_study_is_one_clear_error(
+    attrib: Callable[..., Result], study: Path, content: bytes | None, complaint: str
+) -> None:
+    study.unlink() if content is None else study.write_bytes(content)
+    for arguments in (["--study", study, "status"], ["run", study]):
+        result = attrib(*arguments)
+        assert result.exit_code == 1
+        assert complaint in result.stderr
+        assert str(study) in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+
+def test_run_runs_the_steps_that_have_tables(
+    attrib: Callable[..., Result], tmp_path: Path, continent_model: Path
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(
+        f"""
+db = "runs/study.duckdb"
+seed = 3
+
+[report]
+output = "report.html"
+
+[bucket]
+k = 16
+
+[sample]
+model = "{continent_model}"
+n = 32
+limit = 12
+where = "relation = 'continent' -- an SQL comment"
+max_new_tokens = 4
+device = "cpu"
+"""
+    )
+    result = attrib("run", study, ATTRIB_SAMPLE_N="16")
+    assert result.exit_code == 0, result.stderr
+    steps = [line for line in result.stderr.splitlines() if line.startswith("── ")]
+    assert steps == ["── attrib sample", "── attrib bucket", "── attrib report"]
+    store = Store(tmp_path / "runs/study.duckdb")
+    counted = store.read("SELECT count(*) AS rows, max(rollout) + 1 AS n FROM rollouts").row(0)
+    assert counted == (12 * 16, 16)  # the environment beats the study file here too
+    assert store.read("SELECT seed FROM sample_sets").item() == 3
+    assert store.read("SELECT count(*) FROM buckets").item() == 12
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+    again = attrib("run", study, ATTRIB_SAMPLE_N="16")
+    assert again.exit_code == 0
+    assert "192 stored, 0 to draw" in again.stderr
+
+
+def test_run_stops_at_the_first_step_that_fails(
+    attrib: Callable[..., Result], tmp_path: Path
+) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('db = "s.duckdb"\n[bucket]\nk = 16\n[report]\noutput = "r.html"\n')
+    result = attrib("run", study)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: s.duckdb holds no sample set")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_run_needs_what_the_step_needs(attrib: Callable[..., Result], tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text('db = "s.duckdb"\n[ablate]\nupdates = 1\n')
+    result = attrib("run", study)
+    assert result.exit_code == 2
+    assert "--subset" in result.stderr
+
+
+def test_the_shipped_study_is_valid(attrib: Callable[..., Result]) -> None:
+    demo = Path(__file__).parents[2] / "docs/studies/demo.toml"
+    for step in ("sample", "bucket", "ablate", "report"):
+        found = settings_in(attrib("--study", demo, step, "--print-config"))
+        assert "study file" in {source for _, source in found.values()}
+
+
+def test_print_config_of_every_step_is_complete(attrib: Callable[..., Result]) -> None:
+    found = settings_in(attrib("ablate", "--subset", "never-correct", "--print-config"))
+    assert found["subset"][1] == "flag"
+    assert json.loads(found["updates"][0]) == 10

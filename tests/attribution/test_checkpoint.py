@@ -1,0 +1,61 @@
+"""A restored run goes on exactly as the one that was never stopped."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from attrib.attribution.checkpoint import Position, load_checkpoint, save_checkpoint
+
+
+def take_step(module: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    tokens = torch.randint(0, 8, (2, 5), generator=torch.Generator().manual_seed(seed))
+    module(tokens).logits.log_softmax(-1)[..., 0].sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def make_optimizer(module: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(module.parameters(), lr=1e-2, fused=True)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_weights_and_optimizer_go_on(
+    tmp_path: Path, tiny_llama: Callable[..., torch.nn.Module], *, tied: bool
+) -> None:
+    path = tmp_path / "checkpoints" / "arm.safetensors"
+    first = tiny_llama(vocab_size=8, tie_word_embeddings=tied)
+    optimizer = make_optimizer(first)
+    for seed in range(3):
+        take_step(first, optimizer, seed)
+    position = Position(step=3, visit=17, rollouts=272, seconds=1.5)
+    save_checkpoint(path, first, optimizer, position)
+
+    second = tiny_llama(vocab_size=8, tie_word_embeddings=tied)
+    restored = make_optimizer(second)
+    assert load_checkpoint(path, second, restored) == position
+    for module, its_optimizer in ((first, optimizer), (second, restored)):
+        take_step(module, its_optimizer, seed=9)
+    for expected, found in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(expected, found)
+
+
+def test_without_a_file_the_run_begins(
+    tmp_path: Path, tiny_llama: Callable[..., torch.nn.Module]
+) -> None:
+    module = tiny_llama(vocab_size=8)
+    position = load_checkpoint(tmp_path / "none.safetensors", module, make_optimizer(module))
+    assert position == Position()
+
+
+def test_a_kill_while_writing_leaves_the_last_whole_one(
+    tmp_path: Path, tiny_llama: Callable[..., torch.nn.Module]
+) -> None:
+    path = tmp_path / "arm.safetensors"
+    module = tiny_llama(vocab_size=8)
+    optimizer = make_optimizer(module)
+    take_step(module, optimizer, seed=0)
+    save_checkpoint(path, module, optimizer, Position(step=1))
+    path.with_suffix(".partial").write_bytes(b"half a file")
+    assert load_checkpoint(path, module, optimizer) == Position(step=1)
