@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import polars as pl
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from attrib.attribution.effects import Effect
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
+
+WIDTH_OF_FILES = 240  # columns
 
 
 def to_json(value: object) -> str:
@@ -65,23 +68,19 @@ def _simplify(item: object) -> object:
 def print_bucketing(bucketing: "Bucketing") -> None:
     """Print the bucket table and pass@k with its interval."""
     questions = sum(row.questions for row in bucketing.rows)
-    table = Table(
-        title=f"Buckets of {questions} questions, k = {bucketing.k}", title_justify="left"
-    )
-    for name in ("bucket", "questions", "share", "mean right"):
-        table.add_column(name, justify="left" if name == "bucket" else "right")
+    table = _table("bucket", "questions", "share", "mean right")
     for row in bucketing.rows:
         rate = "" if row.mean_correct_rate is None else f"{row.mean_correct_rate:.1%}"
         table.add_row(row.bucket, str(row.questions), f"{row.share_of_questions:.1%}", rate)
     curve = bucketing.pass_curve
-    passes = Table(title=f"pass@k, n = {bucketing.k}, 95 % interval", title_justify="left")
-    for name in ("k", "pass@k", "interval"):
-        passes.add_column(name, justify="right")
+    passes = _table("k", "pass@k", "95 % interval")
     for k, mean, low, high in zip(curve.k_K, curve.mean_K, curve.low_K, curve.high_K, strict=True):
         passes.add_row(str(k), f"{mean:.1%}", f"{low:.1%} – {high:.1%}")
     _print(
+        f"{questions} questions by right answers in {bucketing.k} rollouts",
         table,
         f"0 of {bucketing.k} means p < {bucketing.never_correct_bound:.1%} (95 %), not p = 0.",
+        f"\npass@k from {bucketing.k} rollouts",
         passes,
         f"Graded by {bucketing.grader}. Next: attrib ablate --subset never-correct",
     )
@@ -91,12 +90,7 @@ def print_effects(effects: Sequence["Effect"]) -> None:
     """Print held-out accuracy, gain and share of each arm."""
     questions, seeds = effects[0].questions, effects[0].seeds
     plural = "" if seeds == 1 else "s"
-    table = Table(
-        title=f"{questions} held-out questions, {seeds} seed{plural}, 95 % intervals",
-        title_justify="left",
-    )
-    for name in ("arm", "accuracy", "gain (points)", "share of full gain", "McNemar p"):
-        table.add_column(name, justify="left" if name == "arm" else "right")
+    table = _table("arm", "accuracy", "gain (points)", "share of full", "p")
     order = {"base": 0, "full": 1, "only": 2, "all-but": 3}
     places = sorted(
         {(effect.role, effect.subset) for effect in effects},
@@ -114,8 +108,10 @@ def print_effects(effects: Sequence["Effect"]) -> None:
             "" if p is None or p.value is None else f"{p.value:.2g}",
         )
     _print(
+        f"{questions} held-out questions, {seeds} seed{plural}, 95 % intervals",
         table,
-        "Shares of `only` and `all-but` need not add to 100 %. One seed: the intervals cover the "
+        "p: exact McNemar test against the base. Shares of `only` and `all-but` need not add to "
+        "100 %. One seed: the intervals cover the "
         "choice of questions, not the spread between seeds."
         if seeds == 1
         else "Shares of `only` and `all-but` need not add to 100 %.",
@@ -133,18 +129,12 @@ def print_status(found: "StudyStatus") -> None:
 
 def print_frame(frame: pl.DataFrame) -> None:
     """Print a frame as a table, every row of it."""
-    table = Table()
+    table = Table(box=box.HORIZONTALS, padding=(0, 1), pad_edge=False, show_edge=False)
     for name, dtype in frame.schema.items():
         table.add_column(name, justify="right" if dtype.is_numeric() else "left")
     for row in frame.iter_rows():
-        table.add_row(*_cells(row))
+        table.add_row(*("" if value is None else str(value) for value in row))
     _print(table)
-
-
-def _cells(row: Iterable[object]) -> list[str]:
-    from rich.markup import escape
-
-    return ["" if value is None else escape(str(value)) for value in row]
 
 
 def _interval(effect: "Effect | None", scale: float, unit: str, *, signed: bool = False) -> str:
@@ -154,10 +144,20 @@ def _interval(effect: "Effect | None", scale: float, unit: str, *, signed: bool 
         return "undefined"
     sign = "+" if signed else ""
     value, low, high = (x * scale for x in (effect.value, effect.low, effect.high))
-    return f"{value:{sign}.1f}{unit} [{low:.1f}, {high:.1f}]"
+    return f"{value:{sign}.1f}{unit} [{low:.0f}, {high:.0f}]"
+
+
+def _table(*columns: str) -> Table:
+    """Return a table whose first column is text and whose others are numbers."""
+    table = Table(box=box.HORIZONTALS, padding=(0, 1), pad_edge=False, show_edge=False)
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    return table
 
 
 def _print(*parts: Table | str) -> None:
-    console = Console(soft_wrap=False, highlight=False)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:  # a pipe or a file has no width to fit
+        console = Console(highlight=False, markup=False, width=WIDTH_OF_FILES)
     for part in parts:
         console.print(part)

@@ -252,7 +252,7 @@ def _announce(
         state = "to run" if arm.arm_id in waiting else "done, reused"
         questions = f", {len(arm.questions)} questions" if arm.questions else ""
         say(f"  {arm.name}{questions}: {state}")
-        if arm.role == Role.ONLY and len(arm.questions) < SMALL_BUCKET:
+        if arm.role == Role.ONLY and len(arm.questions) < max(SMALL_BUCKET, settings.groups):
             say(f"    few questions, visited again and again within {settings.updates} updates")
 
 

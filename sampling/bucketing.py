@@ -151,7 +151,8 @@ def _refuse_too_few(store: Store, sample_set_id: str, k: int) -> None:
     if short or drawn.is_empty():
         raise DataError(
             f"{short} of {len(drawn)} questions have fewer than {k} rollouts (the fewest: "
-            f"{min(drawn, default=0)}). Top up with the settings you sampled with: attrib sample --n {k}"
+            f"{min(drawn, default=0)}). Top up with the settings you sampled with: "
+            f"attrib sample --n {k}"
         )
 
 

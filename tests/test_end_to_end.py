@@ -1,0 +1,172 @@
+"""The whole study as a user runs it: four commands, one after another, on a tiny model."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from attrib.store import Store
+
+QUESTIONS = 60
+N = 32
+UPDATES = 2
+GROUPS = 2
+HELD_OUT = 40
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study, and what its commands printed."""
+
+    store: Store
+    report: Path
+    printed: dict[str, str]
+    start: Callable[..., subprocess.Popen[str]]
+    ablate: tuple[object, ...]
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        return self.store.read(sql).rows()
+
+
+@pytest.fixture
+def study(
+    tmp_path: Path, continent_model: Path, start_attrib: Callable[..., subprocess.Popen[str]]
+) -> Study:
+    """Run sample, bucket, ablate and report as processes of their own."""
+    ablate = (
+        *("ablate", "--subset", "never-correct", "--updates", UPDATES, "--groups", GROUPS),
+        *("--group-size", 16, "--eval-limit", HELD_OUT, "--learning-rate", 0.003),
+        *("--device", "cpu", "--json"),
+    )
+    commands = {
+        "sample": (
+            *("sample", "--model", continent_model, "--n", N, "--limit", QUESTIONS),
+            *("--where", "relation = 'continent'", "--max-new-tokens", 4, "--device", "cpu"),
+        ),
+        "bucket": ("bucket", "--k", N),
+        "ablate": ablate,
+        "report": ("report", "--output", "report.html"),
+    }
+    printed = {}
+    for name, command in commands.items():
+        process = start_attrib(*command)
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == 0, f"{name}: {stderr}"
+        assert "Traceback" not in stderr
+        printed[name] = stdout
+    store = Store(tmp_path / "attrib.duckdb")
+    return Study(store, tmp_path / "report.html", printed, start_attrib, ablate)
+
+
+def test_a_whole_study(study: Study) -> None:
+    check_rollouts(study)
+    check_buckets(study)
+    check_arms(study)
+    check_effects(study)
+    check_report(study)
+    check_reuse(study)
+
+
+def check_rollouts(study: Study) -> None:
+    assert f"{QUESTIONS} questions × {N} rollouts" in study.printed["sample"]
+    per_question = study.rows(
+        "SELECT count(*), count(DISTINCT rollout), min(rollout), max(rollout) FROM rollouts "
+        "GROUP BY question_id"
+    )
+    assert per_question == [(N, N, 0, N - 1)] * QUESTIONS
+    [(relations, splits)] = study.rows(
+        "SELECT list(DISTINCT relation), list(DISTINCT split) FROM rollouts "
+        "JOIN questions USING (question_id)"
+    )
+    assert (relations, splits) == (["continent"], ["train"])
+
+
+def check_buckets(study: Study) -> None:
+    recounted = study.rows(
+        "SELECT question_id, count(*) FILTER (verdict = 'correct') AS correct "
+        "FROM rollouts JOIN verdicts USING (question_id, text) "
+        "WHERE truncated = (finish_reason = 'length') GROUP BY ALL ORDER BY ALL"
+    )
+    assert study.rows("SELECT question_id, correct FROM buckets ORDER BY ALL") == recounted
+    sizes = dict(study.rows("SELECT bucket, count(*) FROM buckets GROUP BY ALL"))
+    assert sum(sizes.values()) == QUESTIONS  # type: ignore[arg-type]
+    assert sizes["never-correct"] >= 8  # type: ignore[operator]
+    assert len(sizes) > 1  # random answers are right now and then
+    assert re.search(rf"never-correct\W+{sizes['never-correct']}\b", study.printed["bucket"])
+
+
+def check_arms(study: Study) -> None:
+    arms = study.rows("SELECT role, subset, method, status, updates FROM arms ORDER BY role")
+    assert arms == [
+        ("all-but", "never-correct", "grpo", "done", UPDATES),
+        ("base", "none", "base", "done", 0),
+        ("full", "full", "grpo", "done", UPDATES),
+        ("only", "never-correct", "grpo", "done", UPDATES),
+    ]
+    updates = study.rows(
+        "SELECT arm_id, step, rollouts, informative_groups FROM updates ORDER BY ALL"
+    )
+    visits = study.rows(
+        "SELECT arm_id, step, sum(rollouts)::INT, (count(*) FILTER (gradient_weight > 0))::INT "
+        "FROM visits GROUP BY ALL ORDER BY ALL"
+    )
+    assert updates == visits
+    assert {row[3] for row in updates} == {GROUPS}
+    assert len(updates) == 3 * UPDATES
+    strangers = study.rows(
+        "SELECT * FROM visits JOIN arms USING (arm_id) JOIN buckets USING (question_id) "
+        "WHERE (role = 'only') <> (bucket = 'never-correct') AND role IN ('only', 'all-but')"
+    )
+    assert strangers == []
+    evaluated = study.rows(
+        "SELECT role, count(DISTINCT question_id), count(*), list(DISTINCT split) "
+        "FROM evaluations JOIN arms USING (arm_id) JOIN questions USING (question_id) "
+        "GROUP BY role ORDER BY role"
+    )
+    assert [row[1:] for row in evaluated] == [(HELD_OUT, HELD_OUT, ["held-out"])] * 4
+
+
+def check_effects(study: Study) -> None:
+    printed = json.loads(study.printed["ablate"])
+    assert (printed["trained"], printed["reused"], printed["failed"]) == (4, 0, [])
+    names = "subset, role, statistic, value, low, high, seeds, questions"
+    stored = study.rows(f"SELECT {names} FROM effects ORDER BY ALL")
+    keys = names.split(", ")
+    assert stored == sorted(
+        (tuple(effect[key] for key in keys) for effect in printed["effects"]),
+        key=lambda row: row[:3],
+    )
+    recomputed = study.rows(
+        "SELECT role, avg((verdict = 'correct')::INT) FROM evaluations JOIN arms USING (arm_id) "
+        "GROUP BY role ORDER BY role"
+    )
+    accuracy = study.rows("SELECT role, value FROM effects WHERE statistic = 'accuracy' ORDER BY 1")
+    assert accuracy == [(role, pytest.approx(value)) for role, value in recomputed]
+
+
+def check_report(study: Study) -> None:
+    page = study.report.read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert "never-correct" in page
+    assert "http-equiv" in page or "<svg" in page
+    assert "src=" not in page.replace('src="data:', "")  # self-contained
+    assert str(study.report) in study.printed["report"]
+    assert [file.name for file in study.report.parent.glob("*.html*")] == ["report.html"]
+
+
+def check_reuse(study: Study) -> None:
+    before = study.rows("SELECT * FROM evaluations ORDER BY ALL")
+    process = study.start(*study.ablate)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    summary, first = json.loads(stdout), json.loads(study.printed["ablate"])
+    assert (summary["trained"], summary["reused"]) == (0, 4)
+    assert summary["effects"] == first["effects"]
+    assert "0 to run" in stderr
+    assert "Training" not in stderr
+    assert study.rows("SELECT * FROM evaluations ORDER BY ALL") == before
