@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from attrib.analysis.buckets import Bucket
-from attrib.attribution.arms import Arm, Role, plan_arms
+from attrib.attribution.arms import Arm, plan_arms
 from attrib.attribution.checkpoint import Position
 from attrib.attribution.effects import Effect, estimate_effects, store_effects
 from attrib.attribution.evaluation import evaluate_greedily
@@ -24,6 +24,7 @@ from attrib.data.library import load_questions_of, select_questions
 from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError, DataError, ModelError, TrainingError
 from attrib.progress import say
+from attrib.roles import Role
 from attrib.sampling.grading import Grader, make_grader
 from attrib.sampling.models import load_model
 from attrib.sampling.rollouts import Responder, SampleSet

@@ -7,27 +7,14 @@ exist or are empty.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from attrib.analysis.buckets import Bucket
 from attrib.config import content_hash
 from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
+from attrib.roles import Role
 
 FULL = "full"
-
-
-class Role(StrEnum):
-    """What an arm is for in an experiment."""
-
-    BASE = "base"
-    """The model as it was: evaluated, not trained."""
-    FULL = "full"
-    """Trained on every bucketed question."""
-    ONLY = "only"
-    """Trained on the subset."""
-    ALL_BUT = "all-but"
-    """Trained on everything but the subset."""
 
 
 @dataclass(frozen=True, slots=True)

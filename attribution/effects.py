@@ -13,8 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from attrib.analysis.intervals import gain_share, mcnemar_exact, paired_gain, wilson_interval
-from attrib.attribution.arms import Role
 from attrib.errors import DataError
+from attrib.roles import Role
 from attrib.store import Store
 
 _OUTCOMES = """

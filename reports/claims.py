@@ -8,9 +8,10 @@ gained most, hardest first where equal.
 from dataclasses import dataclass
 
 from attrib.reports.collect_arms import bucket_order
-from attrib.reports.records import Arm, Experiment, Role, Study
+from attrib.reports.records import Arm, Experiment, Study
 from attrib.reports.settings import find_setting
 from attrib.reports.text import percent, percent_interval, plural, points_interval, show
+from attrib.roles import Role
 
 FEW_QUESTIONS = 1000  # below this many training questions a study is called small
 NEVER_CORRECT = "never-correct"
@@ -208,7 +209,10 @@ def _describe_scale(study: Study) -> str | None:
             " With one seed, how much a result varies from one training run to the next is not "
             "measured: the intervals only cover the choice of held-out questions."
         )
-    return text
+    return (
+        f"{text} No arm was trained on as many questions drawn at random, so a share does not show "
+        "that a bucket teaches more than other questions would."
+    )
 
 
 def count_evaluated(study: Study) -> int:

@@ -5,23 +5,10 @@ wrote them; `tables` and `text` decide how they are shown. Unknown is None.
 """
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from attrib.analysis.buckets import BucketRow
 from attrib.analysis.passk import PassCurve
-
-
-class Role(StrEnum):
-    """What part a training run plays in an experiment."""
-
-    BASE = "base"
-    """No training: the model before RL."""
-    FULL = "full"
-    """All training questions."""
-    ONLY = "only"
-    """One bucket alone."""
-    ALL_BUT = "all-but"
-    """Everything except one bucket."""
+from attrib.roles import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from attrib.analysis.buckets import Bucket
-from attrib.attribution.arms import Arm, Role, plan_arms, visit_order
+from attrib.attribution.arms import Arm, plan_arms, visit_order
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError
+from attrib.roles import Role
 
 PARAMS = {"method": "grpo", "updates": 3}
 BASE_PARAMS = {"method": "base"}

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from attrib.analysis.intervals import gain_share, mcnemar_exact, paired_gain, wilson_interval
-from attrib.attribution.arms import Role
 from attrib.attribution.effects import estimate_effects, store_effects
 from attrib.errors import DataError
+from attrib.roles import Role
 from attrib.store import Store
 
 QUESTIONS = 40

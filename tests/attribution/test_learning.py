@@ -12,9 +12,9 @@ import torch
 
 from attrib.analysis.buckets import Bucket
 from attrib.attribution.ablate import AblateSettings, ablate
-from attrib.attribution.arms import Role
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
+from attrib.roles import Role
 from attrib.sampling.bucketing import BucketSettings, bucket_questions
 from attrib.sampling.rollouts import SampleSettings, draw_rollouts
 from attrib.store import Store

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from attrib.reports.collect import collect_study
-from attrib.reports.records import Experiment, Role, Setting
+from attrib.reports.records import Experiment, Setting
 from attrib.reports.settings import find_setting, read_settings
+from attrib.roles import Role
 from attrib.store import Store
 
 Build = Callable[..., Store]

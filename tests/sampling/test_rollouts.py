@@ -1,14 +1,17 @@
 """The rollout pipeline: what is owed, what a sample set is, and that resuming changes nothing."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attrib.data.library import import_dataset
 from attrib.errors import ConfigError, ModelError
 from attrib.sampling import rollouts as pipeline
 from attrib.sampling.rollouts import SampleSettings, SampleSummary, draw_rollouts, owed_ranges
@@ -19,9 +22,27 @@ WHERE = "relation = 'continent'"
 ROLLOUTS = "SELECT * EXCLUDE (sample_set_id) FROM rollouts ORDER BY question_id, rollout"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors run faster, and undisturbed by other programs, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def new_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Store]:
+    """Return `new_study(path)`, which makes a study that holds the questions already."""
+    imported = Store(tmp_path_factory.mktemp("imported") / "study.duckdb")
+    with imported.writing("attrib test"):
+        import_dataset(imported, "worldfacts")
+    return lambda path: Store(Path(shutil.copy(imported.path, path)))
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "study.duckdb")
+def store(tmp_path: Path, new_study: Callable[[Path], Store]) -> Store:
+    return new_study(tmp_path / "study.duckdb")
 
 
 @pytest.fixture
@@ -100,7 +121,7 @@ def test_every_question_gets_its_rollouts(store: Store, draw: Draw) -> None:
 
 
 def test_topping_up_leaves_the_first_rollouts_and_equals_one_go(
-    store: Store, draw: Draw, tmp_path: Path
+    store: Store, draw: Draw, tmp_path: Path, new_study: Callable[[Path], Store]
 ) -> None:
     draw(n=8)
     first = stored(store)
@@ -108,13 +129,13 @@ def test_topping_up_leaves_the_first_rollouts_and_equals_one_go(
     assert (summary.drawn, summary.already_stored) == (80, 80)
     assert stored(store, "rollout < 8").equals(first)
 
-    at_once = Store(tmp_path / "at-once.duckdb")
+    at_once = new_study(tmp_path / "at-once.duckdb")
     draw(at_once, n=16)
     assert same(stored(store), stored(at_once))
 
 
 def test_more_questions_leave_the_first_ones_as_they_were(
-    store: Store, draw: Draw, tmp_path: Path
+    store: Store, draw: Draw, tmp_path: Path, new_study: Callable[[Path], Store]
 ) -> None:
     draw(limit=4)
     first = stored(store)
@@ -122,7 +143,7 @@ def test_more_questions_leave_the_first_ones_as_they_were(
     ids = set(first["question_id"])
     assert stored(store).filter(pl.col("question_id").is_in(ids)).equals(first)
 
-    at_once = Store(tmp_path / "at-once.duckdb")
+    at_once = new_study(tmp_path / "at-once.duckdb")
     draw(at_once, limit=10)
     assert same(stored(store), stored(at_once))
 
