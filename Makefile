@@ -9,7 +9,7 @@ demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
 
 test: lint types
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.dev-ready
 	.venv/bin/ruff check .

@@ -150,6 +150,9 @@ def bucket(
     cut_sometimes: Annotated[
         float | None, typer.Option(help="Largest right fraction in sometimes-correct [1/2].")
     ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave out questions still short of rollouts.")
+    ] = False,
     sample_set: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
     as_json: AsJson = False,
     print_config: PrintConfig = False,
@@ -344,7 +347,12 @@ def _show_config(ctx: typer.Context) -> None:
 def _study_defaults(ctx: typer.Context, study: Path) -> StudyDefaults:
     commands: Any = ctx.find_root().command
     known = {step: {p.name for p in commands.get_command(ctx, step).params} for step in STEPS}
-    return read_study(study, known)
+    defaults = read_study(study, known)
+    for step, values in defaults.items():
+        for parameter in commands.get_command(ctx, step).params:
+            if parameter.multiple and isinstance(values.get(parameter.name), str):
+                values[parameter.name] = [values[parameter.name]]  # one value needs no brackets
+    return defaults
 
 
 def _tables_in(study: Path) -> set[str]:

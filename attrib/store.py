@@ -87,10 +87,7 @@ class Store:
         Raises:
             StoreError: there is no study, it is busy for 30 s, or the statement fails.
         """
-        if not self.exists():
-            raise StoreError(
-                f"There is no study at {self.path}. Type: attrib sample --db {self.path}"
-            )
+        self._require_study()
         with self._connected(read_only=True) as connection:
             _check_version(connection, self.path)
             try:
@@ -102,12 +99,15 @@ class Store:
                 raise StoreError(f"The query failed: {_first_line(error)}") from error
 
     @contextmanager
-    def writing(self, command: str) -> Iterator[None]:
+    def writing(self, command: str, *, create: bool = True) -> Iterator[None]:
         """Be the study's only writer during the block; create or migrate the file on entry.
 
         Raises:
-            StoreError: another run is writing (it is named), or the file cannot be created.
+            StoreError: another run is writing (it is named), the file cannot be created, or there
+                is none and it is not to be created.
         """
+        if not create:
+            self._require_study()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -160,6 +160,12 @@ class Store:
         if holder.host == socket.gethostname() and not _is_alive(holder.pid):
             return None
         return holder
+
+    def _require_study(self) -> None:
+        if not self.exists():
+            raise StoreError(
+                f"There is no study at {self.path}. Type: attrib sample --db {self.path}"
+            )
 
     @contextmanager
     def _connected(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:

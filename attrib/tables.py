@@ -131,7 +131,9 @@ def print_frame(frame: pl.DataFrame) -> None:
     """Print a frame as a table, every row of it."""
     table = Table(box=box.HORIZONTALS, padding=(0, 1), pad_edge=False, show_edge=False)
     for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left")
+        table.add_column(  # folded, so that ids stay whole
+            name, justify="right" if dtype.is_numeric() else "left", overflow="fold"
+        )
     for row in frame.iter_rows():
         table.add_row(*("" if value is None else str(value) for value in row))
     _print(table)

@@ -97,7 +97,7 @@ def ablate(store: Store, settings: AblateSettings) -> AblationSummary:
         ModelError: the base model is not the one the rollouts were drawn from.
     """
     _check(settings)
-    with store.writing("attrib ablate"):
+    with store.writing("attrib ablate", create=False):
         bucketing = _load_bucketing(store, settings.bucketing)
         held_out = _select_held_out(store, bucketing, settings)
         arms = _plan(bucketing, held_out, settings)

@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from attrib.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,22 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> Position:
-    """Restore the state in place; without a file, return the start of the run."""
+    """Restore the state in place; without a file, return the start of the run.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     if not path.is_file():
         return Position()
+    try:
+        return _restore(path, module, optimizer)
+    except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise StoreError(
+            f"The checkpoint {path} is damaged ({error}). Delete it to start the arm again."
+        ) from error
+
+
+def _restore(path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
     states: dict[int, dict[str, torch.Tensor]] = {}
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for name, parameter in module.named_parameters():

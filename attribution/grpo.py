@@ -59,15 +59,15 @@ def group_advantages(reward_G: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     if len(reward_G) < 2:
         return np.zeros(len(reward_G))
-    advantage_G: NDArray[np.float64] = reward_G - reward_G.mean()
-    return advantage_G / (float(reward_G.std(ddof=1)) + STD_OFFSET)
+    spread = float(reward_G.std(ddof=1)) + STD_OFFSET
+    return np.asarray((reward_G - reward_G.mean()) / spread, dtype=np.float64)
 
 
 def rollout_weights(group: Group) -> NDArray[np.float64]:
     """Return each rollout's weight on its token log-probabilities: advantage / (G · length)."""
     length_G = np.array([len(rollout.token_ids) for rollout in group.rollouts])
     advantage_G = group_advantages(group.correct_G.astype(np.float64))
-    return advantage_G / (len(length_G) * length_G)
+    return np.asarray(advantage_G / (len(length_G) * length_G), dtype=np.float64)
 
 
 def group_loss(

@@ -19,13 +19,13 @@ from attrib.reports.records import (
     Estimate,
     Experiment,
     LedgerRow,
-    Role,
     Run,
     TrainingCurve,
     Transitions,
 )
 from attrib.reports.settings import read_settings
 from attrib.reports.text import moment
+from attrib.roles import Role
 from attrib.store import Store
 
 EXAMPLES = 8

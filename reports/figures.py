@@ -26,7 +26,6 @@ from attrib.reports.records import (
     BucketSummary,
     Estimate,
     Experiment,
-    Role,
     Study,
     TrainingCurve,
 )
@@ -43,6 +42,7 @@ from attrib.reports.svg import (
     inline_svg,
 )
 from attrib.reports.text import count, percent, show
+from attrib.roles import Role
 
 WIDTH_INCHES = 7.6
 _COLOURS = {

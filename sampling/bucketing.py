@@ -49,6 +49,14 @@ _UNGRADED_TEXTS = """
             AND verdict.truncated = (rollout.finish_reason = 'length'))
     ORDER BY ALL
 """
+_DRAWN = """
+    SELECT question_id, count(*) FILTER (rollout < $k AND finish_reason <> 'error') AS drawn
+    FROM (SELECT question_id FROM selections WHERE sample_set_id = $sample_set_id
+          UNION SELECT question_id FROM rollouts WHERE sample_set_id = $sample_set_id)
+    LEFT JOIN (FROM rollouts WHERE sample_set_id = $sample_set_id) USING (question_id)
+    GROUP BY question_id
+    ORDER BY question_id
+"""
 _COUNTS = """
     SELECT rollout.question_id, count(*) AS drawn,
            count(*) FILTER (verdict.verdict IN ('correct', 'incorrect')) AS graded,
@@ -76,6 +84,8 @@ class BucketSettings(Settings):
     """Largest fraction of right rollouts in rarely-correct (default 1/16)."""
     cut_sometimes: float | None = None
     """Largest fraction of right rollouts in sometimes-correct (default 1/2)."""
+    partial: bool = False
+    """Whether to bucket the finished questions of an interrupted sampling run."""
     sample_set: str = ""
     """Beginning of a sample set's id; by default the newest."""
 
@@ -101,20 +111,20 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
 
     Raises:
         ConfigError: k or the cuts have no meaning, or the grader is not known.
-        DataError: a question has fewer than k rollouts.
+        DataError: a question has fewer than k rollouts, and `partial` is not set.
     """
     cuts = _choose_cuts(settings)
     if settings.k < 1:
         raise ConfigError(f"--k {settings.k} must be at least 1.")
-    with store.writing("attrib bucket"):
+    with store.writing("attrib bucket", create=False):
         sample_set_id = _choose_sample_set(store, settings.sample_set)
         questions = load_questions_of(store, sample_set_id)
         grader = make_grader(settings.grader, questions)
-        _refuse_too_few(store, sample_set_id, settings.k)
+        _check_complete(store, sample_set_id, settings)
         _grade(store, sample_set_id, grader, questions, settings.k)
         counts = store.read(
             _COUNTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.k
-        )
+        ).filter(pl.col("drawn") >= settings.k)
         left_out = counts.filter(pl.col("graded") < settings.k)["question_id"].to_list()
         counts = counts.filter(pl.col("graded") == settings.k)
         if counts.is_empty():
@@ -140,20 +150,20 @@ def _choose_sample_set(store: Store, prefix: str) -> str:
     return str(ids[0])
 
 
-def _refuse_too_few(store: Store, sample_set_id: str, k: int) -> None:
-    drawn = store.read(
-        "SELECT count(*) FILTER (rollout < $k) AS drawn FROM rollouts "
-        "WHERE sample_set_id = $sample_set_id AND finish_reason <> 'error' GROUP BY question_id",
-        sample_set_id=sample_set_id,
-        k=k,
-    )["drawn"]
-    short = int((drawn < k).sum())
-    if short or drawn.is_empty():
-        raise DataError(
-            f"{short} of {len(drawn)} questions have fewer than {k} rollouts (the fewest: "
-            f"{min(drawn, default=0)}). Top up with the settings you sampled with: "
-            f"attrib sample --n {k}"
-        )
+def _check_complete(store: Store, sample_set_id: str, settings: BucketSettings) -> None:
+    """Refuse, or with `partial` mention, questions with fewer than k rollouts."""
+    drawn = store.read(_DRAWN, sample_set_id=sample_set_id, k=settings.k)["drawn"]
+    short = int((drawn < settings.k).sum())
+    if not short and not drawn.is_empty():
+        return
+    found = f"{short} of {len(drawn)} questions have fewer than {settings.k} rollouts"
+    if settings.partial and short < len(drawn):
+        say(f"{found}; they are left out.")
+        return
+    raise DataError(
+        f"{found} (the fewest: {min(drawn, default=0)}). Draw the rest, with the settings you "
+        f"sampled with: attrib sample --n {settings.k}. Or bucket the others alone: --partial"
+    )
 
 
 def _grade(

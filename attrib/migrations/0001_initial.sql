@@ -36,6 +36,13 @@ CREATE TABLE sample_sets (
     created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 
+-- The questions a sample set was asked to answer, written before the first rollout: what an
+-- interrupted run still owes is known without asking again.
+CREATE TABLE selections (
+    sample_set_id VARCHAR NOT NULL,
+    question_id   VARCHAR NOT NULL
+);
+
 CREATE TABLE rollouts (
     sample_set_id VARCHAR NOT NULL,
     question_id   VARCHAR NOT NULL,

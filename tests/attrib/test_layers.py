@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("data", "sampling", "analysis", "attribution", "reports")
-BASE = {"errors", "config", "store", "progress"}
+BASE = {"errors", "config", "roles", "store", "progress"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "roles": set(),
     "progress": set(),
     "config": {"errors"},
     "store": {"errors"},

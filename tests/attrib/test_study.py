@@ -179,7 +179,7 @@ def test_run_stops_at_the_first_step_that_fails(
     study.write_text('db = "s.duckdb"\n[bucket]\nk = 16\n[report]\noutput = "r.html"\n')
     result = attrib("run", study)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith("Error: s.duckdb holds no sample set")
+    assert result.stderr.splitlines()[-1].startswith("Error: There is no study at s.duckdb")
     assert not (tmp_path / "r.html").exists()
 
 

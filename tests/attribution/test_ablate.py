@@ -13,7 +13,7 @@ from attrib.attribution import trainer
 from attrib.attribution.ablate import AblateSettings, AblationSummary, ablate
 from attrib.attribution.arms import Arm
 from attrib.attribution.trainer import Batch
-from attrib.errors import ConfigError, DataError, ModelError
+from attrib.errors import ConfigError, DataError, ModelError, StoreError
 from attrib.sampling.bucketing import BucketSettings, bucket_questions
 from attrib.sampling.rollouts import SampleSettings, draw_rollouts
 from attrib.store import Store
@@ -457,8 +457,14 @@ def test_what_cannot_work_is_refused_before_anything_runs(
 
 
 def test_no_bucketing_names_the_command(tmp_path: Path, run: Ablate) -> None:
+    store = Store(tmp_path / "new.duckdb")
+    with pytest.raises(StoreError, match=r"There is no study .* Type: attrib sample"):
+        run(store)
+    assert not store.exists()
+    with store.writing("attrib test"):
+        pass
     with pytest.raises(DataError, match=r"holds no bucketing\. Type: attrib bucket"):
-        run(Store(tmp_path / "new.duckdb"))
+        run(store)
 
 
 def test_a_model_that_changed_is_refused(

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from attrib.attribution.checkpoint import Position, load_checkpoint, save_checkpoint
+from attrib.errors import StoreError
 
 
 def take_step(module: torch.nn.Module, optimizer: torch.optim.Optimizer, seed: int) -> None:
@@ -59,3 +60,13 @@ def test_a_kill_while_writing_leaves_the_last_whole_one(
     save_checkpoint(path, module, optimizer, Position(step=1))
     path.with_suffix(".partial").write_bytes(b"half a file")
     assert load_checkpoint(path, module, optimizer) == Position(step=1)
+
+
+def test_a_damaged_checkpoint_is_refused(
+    tmp_path: Path, tiny_llama: Callable[..., torch.nn.Module]
+) -> None:
+    path = tmp_path / "arm.safetensors"
+    path.write_bytes(b"no safetensors at all")
+    module = tiny_llama(vocab_size=8)
+    with pytest.raises(StoreError, match=r"damaged .* Delete it to start the arm again"):
+        load_checkpoint(path, module, make_optimizer(module))

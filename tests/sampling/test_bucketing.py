@@ -10,7 +10,7 @@ import pytest
 from attrib.analysis.buckets import Bucket
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
-from attrib.errors import ConfigError, DataError
+from attrib.errors import ConfigError, DataError, StoreError
 from attrib.sampling import bucketing
 from attrib.sampling.bucketing import BucketSettings, bucket_questions
 from attrib.sampling.grading import Graded, Verdict
@@ -345,6 +345,11 @@ def test_the_real_graders_grade(store: Store) -> None:
 
 
 def test_no_sample_set_names_the_command(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"There is no study .* Type: attrib sample"):
+        bucket_questions(store, BucketSettings(k=16))
+    assert not store.exists()
+    with store.writing("attrib test"):
+        pass
     with pytest.raises(DataError, match=r"holds no sample set\. Type: attrib sample"):
         bucket_questions(store, BucketSettings(k=16))
     write_study(store, {"a": texts(1, 16)})
@@ -364,3 +369,24 @@ def test_the_bucketing_asked_for_last_is_the_newest(store: Store, grader: FakeGr
     assert newest() == large.bucketing_id
     assert bucket_questions(store, BucketSettings(k=16)).bucketing_id == small.bucketing_id
     assert newest() == small.bucketing_id
+
+
+def test_what_an_interrupted_run_still_owes_is_refused_or_named(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_study(store, {"a": texts(1, 16), "b": texts(0, 7)})
+    [sample_set_id] = store.read("FROM sample_sets")["sample_set_id"]
+    asked = pl.DataFrame({"question_id": ["a", "b", "never drawn"]}).with_columns(
+        pl.lit(sample_set_id).alias("sample_set_id")
+    )
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.append("selections", asked)
+    refused = r"2 of 3 questions .* \(the fewest: 0\).*--n 16.*--partial"
+    with pytest.raises(DataError, match=refused):
+        bucket_questions(store, BucketSettings(k=16))
+    result = bucket_questions(store, BucketSettings(k=16, partial=True))
+    assert bucket_of(store, result.bucketing_id) == {"a": "rarely-correct"}
+    said = capsys.readouterr().err
+    assert "2 of 3 questions have fewer than 16 rollouts; they are left out" in said
+    with pytest.raises(DataError, match="3 of 3 questions"):
+        bucket_questions(store, BucketSettings(k=32, partial=True))

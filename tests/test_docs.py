@@ -1,0 +1,81 @@
+"""The documentation says what the code does."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from attrib.cli import app
+from attrib.data.questions import load_worldfacts
+from attrib.store import Store
+
+ROOT = Path(__file__).parents[1]
+GROUP: Any = typer.main.get_command(app)
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/store.md")
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_command_reference_is_up_to_date() -> None:
+    spec = importlib.util.spec_from_file_location("generate_cli", ROOT / "docs/generate_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.render_reference() == read("docs/cli.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_the_pages_exist(page: str) -> None:
+    for line in re.findall(r"^attrib [^#\n]+", read(page), flags=re.MULTILINE):
+        name, *arguments = shlex.split(line)[1:]
+        command = GROUP.commands[name]
+        known = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
+        assert {a for a in arguments if a.startswith("--")} <= known, line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", read(page)):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_table_of_the_store_is_described(tmp_path: Path) -> None:
+    store = Store(tmp_path / "study.duckdb")
+    with store.writing("attrib test"):
+        pass
+    columns = store.read(
+        "SELECT table_name, list(column_name ORDER BY column_name) AS columns "
+        "FROM duckdb_columns() WHERE NOT internal AND table_name <> 'schema_migrations' "
+        "AND table_name <> 'arms' GROUP BY table_name ORDER BY table_name"
+    )
+    rows = dict(
+        re.findall(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|$", read("docs/store.md"), re.MULTILINE)
+    )
+    for table, names in columns.iter_rows():
+        described = re.findall(r"\w+", re.sub(r"\([^)]*\)", "", rows[table]))
+        assert sorted(described) == names, table
+
+
+def test_the_example_query_runs(tmp_path: Path) -> None:
+    store = Store(tmp_path / "study.duckdb")
+    with store.writing("attrib test"):
+        pass
+    [sql] = re.findall(r"```sql\n(.*?)```", read("docs/store.md"), re.DOTALL)
+    assert store.read(sql).is_empty()
+
+
+def test_the_readme_counts_the_facts() -> None:
+    assert f"{len(load_worldfacts()):,} one-hop facts" in read("README.md")
+
+
+def test_the_tree_in_the_readme_is_the_repository() -> None:
+    [tree] = re.findall(r"```\n(attrib/ .*?)```", read("README.md"), re.DOTALL)
+    for folder in re.findall(r"^(\w+)/", tree, re.MULTILINE):
+        assert (ROOT / folder).is_dir(), folder
