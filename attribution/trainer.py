@@ -25,7 +25,7 @@ from attrib.attribution.grpo import Group, GroupGradient, accumulate_gradient
 from attrib.config import Settings
 from attrib.data.questions import Question
 from attrib.errors import TrainingError
-from attrib.progress import track
+from attrib.progress import Advance, track
 from attrib.sampling.grading import Grader, Verdict
 from attrib.sampling.rollouts import Responder
 from attrib.sampling.tree import DEFAULT_LIVE_ROLLOUTS, FinishReason, Request, Rollout
@@ -108,11 +108,12 @@ def train(
     _forget_after(store, arm, position.step)
     saved_at = time.monotonic()
 
-    with track(f"Training {arm.name}", settings.updates, "updates") as advance:
-        advance(position.step)
+    wanted = settings.updates * settings.groups
+    with track(f"Training {arm.name}", wanted, "informative groups") as advance:
+        advance(position.step * settings.groups)
         while position.step < settings.updates:
             started = time.monotonic()
-            batch = _fill_batch(responder, grader, arm, settings, position)
+            batch = _fill_batch(responder, grader, arm, settings, position, advance)
             step = position.step + 1
             gradients: list[GroupGradient] = []
             norm = 0.0
@@ -131,7 +132,6 @@ def train(
                 return Outcome(
                     "exhausted", _describe_exhaustion(batch, settings, position), position
                 )
-            advance(1)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
                 save_checkpoint(checkpoint, module, optimizer, position)
                 saved_at = time.monotonic()
@@ -139,7 +139,12 @@ def train(
 
 
 def _fill_batch(
-    responder: Responder, grader: Grader, arm: Arm, settings: GrpoSettings, position: Position
+    responder: Responder,
+    grader: Grader,
+    arm: Arm,
+    settings: GrpoSettings,
+    position: Position,
+    advance: Advance,
 ) -> Batch:
     """Visit questions, a forest at a time, until the batch is filled or the budget is spent."""
     questions = _visits_from(arm, position.visit)
@@ -164,7 +169,9 @@ def _fill_batch(
             group = _grade(responder, grader, question, request.prompt, group_rollouts)
             visits.append(Visit(question, group))
             rollouts += len(group_rollouts)
-            informative += group.is_informative
+            if group.is_informative:
+                informative += 1
+                advance(int(informative <= settings.groups))
     return Batch(tuple(visits), rollouts)
 
 

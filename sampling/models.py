@@ -22,6 +22,7 @@ from filelock import FileLock
 
 from attrib.config import cache_folder, canonical_json
 from attrib.errors import AttribError, ModelError, missing_extra
+from attrib.progress import say
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -181,7 +182,9 @@ def _embedded_folder() -> Path:
                 shutil.rmtree(folder, ignore_errors=True)
                 for abandoned in folder.parent.glob(f"{folder.name}.partial-*"):
                     shutil.rmtree(abandoned, ignore_errors=True)
-                _convert_embedded(_find_embedded_file(), folder)
+                file = _find_embedded_file()
+                say(f"Converting the weights of {EMBEDDED_NAME}, once, into {folder} …")
+                _convert_embedded(file, folder)
     except AttribError:
         raise
     except Exception as error:  # a full disk, a folder that cannot be written, a faulty library
