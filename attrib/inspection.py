@@ -1,16 +1,11 @@
-"""What is in a study, and what this machine runs."""
+"""What is in a study."""
 
-import os
-import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import polars as pl
 
-from attrib.config import cache_folder
 from attrib.store import Holder, Store
 
 _TABLES = {
@@ -32,7 +27,6 @@ _TABLES = {
         "round(wall_seconds) AS seconds FROM arms ORDER BY experiment_id, role, subset"
     ),
 }
-_PACKAGES = ("torch", "transformers", "duckdb", "polars", "numpy", "scipy", "typer", "pydantic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +43,3 @@ def study_status(store: Store) -> StudyStatus:
     """Return counts of questions, rollouts, buckets and arms, and who is writing."""
     tables = {title: store.read(sql) for title, sql in _TABLES.items()}
     return StudyStatus(store.path, store.path.stat().st_size / 1e6, store.holder(), tables)
-
-
-def environment() -> dict[str, str]:
-    """Return versions and places."""
-    found = {
-        "attrib": metadata.version("attrib"),
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "cores": str(os.cpu_count()),
-        "cache": str(cache_folder()),
-    }
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -44,11 +44,14 @@ def format_rate(per_second: float | None, unit: str) -> str:
 
 
 @contextmanager
-def track(description: str, total: int, unit: str) -> Iterator[Advance]:
-    """Show progress towards `total` units; the block calls the yielded function with increments."""
+def track(description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+    """Show progress from `done` towards `total` units; the block calls what is yielded.
+
+    It takes increments, 0 included: a sign of life.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _log_lines(description, total, unit)
+        yield _log_lines(description, total, unit, done)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -60,7 +63,7 @@ def track(description: str, total: int, unit: str) -> Iterator[Advance]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, speed_estimate_period=120) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total, completed=done)
         yield lambda increment: progress.update(task, advance=increment)
 
 
@@ -69,18 +72,19 @@ def say(message: str) -> None:
     Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
 
 
-def _log_lines(description: str, total: int, unit: str) -> Advance:
+def _log_lines(description: str, total: int, unit: str, before: int) -> Advance:
     started = last_line = time.monotonic()
-    done = 0
+    done = before
 
     def advance(increment: int) -> None:
         nonlocal last_line, done
         done += increment
         now = time.monotonic()
-        if now - last_line < SECONDS_BETWEEN_LINES and done < total:
+        is_end = done >= total and increment > 0
+        if now - last_line < SECONDS_BETWEEN_LINES and not is_end:
             return
         last_line = now
-        rate = done / (now - started) if now > started else None
+        rate = (done - before) / (now - started) if now > started else None
         left = f", ETA {(total - done) / rate:.0f} s" if rate and done < total else ""
         line = f"{description}: {done}/{total} {unit}, {format_rate(rate, unit)}{left}"
         sys.stderr.write(line + "\n")

@@ -27,6 +27,8 @@ from filelock import FileLock, Timeout
 from attrib.errors import StoreError
 
 WAIT_SECONDS = 30.0
+# Conditions and queries come from flags and shared study files: they reach the study, not the disk.
+CONNECTION: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Store:
             reraise=True,
         )(duckdb.connect)
         try:
-            connection = connect(str(self.path), read_only=read_only)
+            connection = connect(str(self.path), read_only=read_only, config=CONNECTION)
         except duckdb.Error as error:
             if _is_busy(error):
                 held = self.holder() or "another program"

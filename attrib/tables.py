@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -86,8 +87,8 @@ def print_bucketing(bucketing: "Bucketing") -> None:
     )
 
 
-def print_effects(effects: Sequence["Effect"]) -> None:
-    """Print held-out accuracy, gain and share of each arm."""
+def print_effects(effects: Sequence["Effect"], incomparable: Sequence[str]) -> None:
+    """Print held-out accuracy, gain and share of each arm; name those trained less than planned."""
     questions, seeds = effects[0].questions, effects[0].seeds
     plural = "" if seeds == 1 else "s"
     table = _table("arm", "accuracy", "gain (points)", "share of full", "p")
@@ -102,19 +103,25 @@ def print_effects(effects: Sequence["Effect"]) -> None:
         p = by_name.get("mcnemar_p")
         table.add_row(
             name,
-            _interval(by_name.get("accuracy"), 100, "%"),
-            _interval(by_name.get("gain"), 100, "", signed=True),
-            _interval(by_name.get("share"), 100, "%"),
-            "" if p is None or p.value is None else f"{p.value:.2g}",
+            _interval(by_name.get("accuracy"), "{:.1f}% [{:.0f}, {:.0f}]"),
+            _interval(by_name.get("gain"), "{:+.1f} [{:+.1f}, {:+.1f}]"),
+            _interval(by_name.get("share"), "{:.0f}% [{:.0f}, {:.0f}]"),
+            "" if p is None or p.value is None else f"{p.value:.1g}",
         )
+    notes = [
+        "p: exact McNemar test against the base. Shares of `only` and `all-but` need not add to "
+        "100 %."
+    ]
+    if seeds == 1:
+        notes.append(
+            "One seed: the intervals cover the choice of questions, not the spread between seeds."
+        )
+    if incomparable:
+        notes.append(f"Trained less than planned, not comparable: {', '.join(incomparable)}.")
     _print(
         f"{questions} held-out questions, {seeds} seed{plural}, 95 % intervals",
         table,
-        "p: exact McNemar test against the base. Shares of `only` and `all-but` need not add to "
-        "100 %. One seed: the intervals cover the "
-        "choice of questions, not the spread between seeds."
-        if seeds == 1
-        else "Shares of `only` and `all-but` need not add to 100 %.",
+        *notes,
     )
 
 
@@ -129,37 +136,41 @@ def print_status(found: "StudyStatus") -> None:
 
 def print_frame(frame: pl.DataFrame) -> None:
     """Print a frame as a table, every row of it."""
-    table = Table(box=box.HORIZONTALS, padding=(0, 1), pad_edge=False, show_edge=False)
+    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name, dtype in frame.schema.items():
         table.add_column(  # folded, so that ids stay whole
             name, justify="right" if dtype.is_numeric() else "left", overflow="fold"
         )
     for row in frame.iter_rows():
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*("" if value is None else _make_visible(str(value)) for value in row))
     _print(table)
 
 
-def _interval(effect: "Effect | None", scale: float, unit: str, *, signed: bool = False) -> str:
+def _make_visible(text: str) -> str:
+    """Replace control characters, which a terminal would obey: a model may write any."""
+    return "".join("�" if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
+
+
+def _interval(effect: "Effect | None", form: str) -> str:
+    """Return value and bounds in per cent or points, as `form` says."""
     if effect is None:
         return ""
     if effect.value is None or effect.low is None or effect.high is None:
         return "undefined"
-    sign = "+" if signed else ""
-    value, low, high = (x * scale for x in (effect.value, effect.low, effect.high))
-    return f"{value:{sign}.1f}{unit} [{low:.0f}, {high:.0f}]"
+    return form.format(*(100 * x for x in (effect.value, effect.low, effect.high)))
 
 
 def _table(*columns: str) -> Table:
     """Return a table whose first column is text and whose others are numbers."""
-    table = Table(box=box.HORIZONTALS, padding=(0, 1), pad_edge=False, show_edge=False)
+    table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", no_wrap=True)
     return table
 
 
 def _print(*parts: Table | str) -> None:
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:  # a pipe or a file has no width to fit
-        console = Console(highlight=False, markup=False, width=WIDTH_OF_FILES)
+        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH_OF_FILES)
     for part in parts:
         console.print(part)

@@ -7,7 +7,7 @@ does not stop the others, and a killed one goes on from its last checkpoint.
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,8 +18,15 @@ from attrib.attribution.arms import Arm, plan_arms
 from attrib.attribution.checkpoint import Position
 from attrib.attribution.effects import Effect, estimate_effects, store_effects
 from attrib.attribution.evaluation import evaluate_greedily
-from attrib.attribution.trainer import GrpoSettings, train
-from attrib.config import canonical_json, content_hash
+from attrib.attribution.ledger import begin_run, end_run, set_cost
+from attrib.attribution.trainer import GrpoSettings, Outcome, train
+from attrib.config import (
+    canonical_json,
+    command_line,
+    content_hash,
+    describe_environment,
+    differing_keys,
+)
 from attrib.data.library import load_questions_of, select_questions
 from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError, DataError, ModelError, TrainingError
@@ -27,7 +34,7 @@ from attrib.progress import say
 from attrib.roles import Role
 from attrib.sampling.grading import Grader, make_grader
 from attrib.sampling.models import load_model
-from attrib.sampling.rollouts import Responder, SampleSet
+from attrib.sampling.responder import Responder, SampleSet, describe_model
 from attrib.store import Store
 
 SMALL_BUCKET = 8  # questions; below this a bucket is trained on only because it was named
@@ -41,13 +48,14 @@ _BUCKETING = """
 _MEMBERS = """
     SELECT bucket, question_id FROM buckets WHERE bucketing_id = $bucketing_id ORDER BY question_id
 """
-_FINISHED = "SELECT arm_id FROM training_runs WHERE status IN ('done', 'exhausted')"
+_RUNS = "SELECT arm_id, status, detail FROM training_runs ORDER BY arm_id"
+FINISHED = ("done", "exhausted")
 
 
 class AblateSettings(GrpoSettings):
     """What `attrib ablate` was asked for."""
 
-    subsets: tuple[str, ...]
+    subset: tuple[str, ...]
     """Buckets to train on alone, and to leave out."""
     all_but: bool = True
     """Whether to train on each complement too."""
@@ -58,6 +66,8 @@ class AblateSettings(GrpoSettings):
     seed: int = 0
     bucketing: str = ""
     """Beginning of a bucketing's id; by default the newest."""
+    model: str | None = None
+    """Where the sampled model lies now, if it is not where it was."""
     device: str = "auto"
 
 
@@ -85,6 +95,8 @@ class AblationSummary:
     trained: int
     reused: int
     failed: tuple[str, ...]
+    incomparable: tuple[str, ...]
+    """Arms that were trained less than planned, and why."""
     effects: tuple[Effect, ...]
 
 
@@ -102,9 +114,12 @@ def ablate(store: Store, settings: AblateSettings) -> AblationSummary:
         held_out = _select_held_out(store, bucketing, settings)
         arms = _plan(bucketing, held_out, settings)
         experiment_id = _register(store, bucketing, held_out, arms, settings)
-        finished = set(store.read(_FINISHED)["arm_id"])
-        owed = [arm for arm in arms if arm.arm_id not in finished]
-        _announce(arms, owed, held_out, settings)
+        statuses = _read_statuses(store)
+        owed = [arm for arm in arms if statuses.get(arm.arm_id) not in FINISHED]
+        for arm in arms:
+            if arm not in owed:  # a kill may have come between the last write and this
+                _checkpoint_of(store, arm).unlink(missing_ok=True)
+        _announce(arms, statuses, held_out, settings)
 
         failed = []
         runs: dict[str, Arm] = {}  # one run may serve several roles
@@ -120,8 +135,23 @@ def ablate(store: Store, settings: AblateSettings) -> AblationSummary:
             trained=len(runs) - len(failed),
             reused=len({arm.arm_id for arm in arms}) - len(runs),
             failed=tuple(failed),
+            incomparable=_name_incomparable(arms, _read_statuses(store)),
             effects=tuple(effects),
         )
+
+
+def _read_statuses(store: Store) -> dict[str, str]:
+    rows = store.read(_RUNS)
+    return dict(zip(rows["arm_id"], rows["status"], strict=True))
+
+
+def _name_incomparable(arms: Sequence[Arm], statuses: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the arms that did not come to their planned end, and what happened to them."""
+    return tuple(
+        f"{arm.name} ({statuses[arm.arm_id]})"
+        for arm in arms
+        if statuses.get(arm.arm_id, "done") != "done"
+    )
 
 
 def _check(settings: AblateSettings) -> None:
@@ -184,7 +214,8 @@ def _plan(
     base_params: dict[str, object] = {
         "method": "base",
         "weights_hash": sample_set.weights_hash,
-        "chat_template_hash": sample_set.chat_template_hash,
+        "prompt_hash": sample_set.prompt_hash,
+        "end_token_ids": sample_set.end_token_ids,
         "prompt": asdict(sample_set.prompt),
         "max_new_tokens": sample_set.max_new_tokens,
         "grader": bucketing.grader.fingerprint,
@@ -199,7 +230,7 @@ def _plan(
     }
     return plan_arms(
         bucketing.questions_by_bucket,
-        settings.subsets,
+        settings.subset,
         settings.seed,
         params=params,
         base_params=base_params,
@@ -216,7 +247,13 @@ def _register(
 ) -> str:
     """Record the experiment and its arms' roles; asked for again, they are the same ones."""
     full = next(arm for arm in arms if arm.role == Role.FULL)
-    params = {**full.params, "seed": settings.seed, "training_questions": len(full.questions)}
+    params = {
+        **full.params,
+        "seed": settings.seed,
+        "training_questions": len(full.questions),
+        "command": command_line("ablate", settings, store.path),
+        **describe_environment(),
+    }
     experiment_id = content_hash([bucketing.bucketing_id, full.arm_id])
     experiment = {
         "experiment_id": experiment_id,
@@ -234,23 +271,28 @@ def _register(
     ]
     key = ["experiment_id", "arm_id", "subset", "role"]
     with store.transaction() as transaction:
-        transaction.append("experiments", pl.DataFrame([experiment]), ["experiment_id"])
+        # Asked for again, the same experiment becomes the newest, which is what `report` takes.
+        transaction.execute("DELETE FROM experiments WHERE experiment_id = $id", id=experiment_id)
+        transaction.append("experiments", pl.DataFrame([experiment]))
         transaction.append("arm_roles", pl.DataFrame(roles), key)
     return experiment_id
 
 
 def _announce(
-    arms: Sequence[Arm], owed: Sequence[Arm], held_out: Sequence[Question], settings: AblateSettings
+    arms: Sequence[Arm],
+    statuses: Mapping[str, str],
+    held_out: Sequence[Question],
+    settings: AblateSettings,
 ) -> None:
-    waiting = {arm.arm_id for arm in owed}
+    waiting = {arm.arm_id for arm in arms if statuses.get(arm.arm_id) not in FINISHED}
     say(
-        f"{len(arms)} arms, {len(owed)} to run. Each: {settings.updates} updates of "
+        f"{len(arms)} arms, {len(waiting)} runs to do. Each: {settings.updates} updates of "
         f"{settings.groups} informative groups of {settings.group_size} rollouts, at most "
         f"{settings.max_rollouts} rollouts; then greedy answers to {len(held_out)} held-out "
         "questions."
     )
     for arm in arms:
-        state = "to run" if arm.arm_id in waiting else "done, reused"
+        state = "to run" if arm.arm_id in waiting else f"{statuses[arm.arm_id]}, reused"
         questions = f", {len(arm.questions)} questions" if arm.questions else ""
         say(f"  {arm.name}{questions}: {state}")
         if arm.role == Role.ONLY and len(arm.questions) < max(SMALL_BUCKET, settings.groups):
@@ -266,67 +308,50 @@ def _run(
 ) -> bool:
     """Train and evaluate one arm; return whether it succeeded."""
     started = time.monotonic()
-    language_model = load_model(bucketing.sample_set.model, settings.device)
-    if language_model.weights_hash != bucketing.sample_set.weights_hash:
-        raise ModelError(
-            f"{bucketing.sample_set.model} is not the model the rollouts were drawn from: its "
-            "weights have changed. Draw rollouts into another study: attrib sample --db FILE"
-        )
-    responder = Responder(language_model, bucketing.sample_set)
-    checkpoint = Path(f"{store.path}.checkpoints") / f"{arm.arm_id}.safetensors"
-    status, detail, position = "done", "", Position()
-    _set_status(store, arm, "running", "", position)
+    responder = _load_responder(bucketing, settings)
+    checkpoint = _checkpoint_of(store, arm)
+    begin_run(store, arm)
+    outcome = Outcome("done", "", Position())
     try:
         if arm.role != Role.BASE:
             outcome = train(store, responder, bucketing.grader, arm, settings, checkpoint)
-            status, detail, position = outcome.status, outcome.detail, outcome.position
-            if detail:
-                say(f"{arm.name} is exhausted: {detail}.")
+            if outcome.detail:
+                say(f"{arm.name} is exhausted: {outcome.detail}.")
         evaluations = evaluate_greedily(
-            responder, bucketing.grader, held_out, arm.arm_id, position.step
+            responder, bucketing.grader, held_out, arm.arm_id, outcome.position.step
         )
     except (TrainingError, ModelError) as error:  # the latter: weights that became non-finite
         if arm.role == Role.BASE:
             raise
         say(f"{arm.name} failed: {error}")
-        _set_status(store, arm, "failed", str(error), Position())
+        with store.transaction() as transaction:
+            end_run(transaction, arm, "failed", str(error))
         return False
-    seconds = position.seconds or time.monotonic() - started
     with store.transaction() as transaction:
         transaction.execute("DELETE FROM evaluations WHERE arm_id = $arm_id", arm_id=arm.arm_id)
         transaction.append("evaluations", evaluations)
-        transaction.execute(_SET_STATUS, **_status_row(arm, status, detail, position, seconds))
+        if arm.role == Role.BASE:
+            set_cost(transaction, arm, Position(seconds=time.monotonic() - started))
+        end_run(transaction, arm, outcome.status, outcome.detail)
     checkpoint.unlink(missing_ok=True)
     return True
 
 
-_SET_STATUS = """
-    INSERT OR REPLACE INTO training_runs
-        (arm_id, method, seed, params, questions, status, detail, updates, rollouts, wall_seconds)
-    VALUES ($arm_id, $method, $seed, $params, $questions, $status, $detail, $updates, $rollouts,
-            $wall_seconds)
-"""
-
-
-def _set_status(store: Store, arm: Arm, status: str, detail: str, position: Position) -> None:
-    with store.transaction() as transaction:
-        transaction.execute(
-            _SET_STATUS, **_status_row(arm, status, detail, position, position.seconds)
+def _load_responder(bucketing: _Bucketing, settings: AblateSettings) -> Responder:
+    """Load a fresh copy of the base model and make sure that it is the one that was sampled."""
+    sample_set = bucketing.sample_set
+    language_model = load_model(settings.model or sample_set.model, settings.device)
+    differences = differing_keys(
+        sample_set.identity_of_model, describe_model(language_model, sample_set.prompt)
+    )
+    if differences:
+        raise ModelError(
+            f"{language_model.name} is not the model the rollouts were drawn from "
+            f"({'; '.join(differences)}). Name that one with --model, or draw rollouts of this one "
+            "into another study: attrib sample --db FILE"
         )
+    return Responder(language_model, sample_set)
 
 
-def _status_row(
-    arm: Arm, status: str, detail: str, position: Position, seconds: float
-) -> dict[str, object]:
-    return {
-        "arm_id": arm.arm_id,
-        "method": arm.params["method"],
-        "seed": arm.seed,
-        "params": canonical_json(dict(arm.params)),
-        "questions": len(arm.questions),
-        "status": status,
-        "detail": detail,
-        "updates": position.step,
-        "rollouts": position.rollouts,
-        "wall_seconds": seconds,
-    }
+def _checkpoint_of(store: Store, arm: Arm) -> Path:
+    return Path(f"{store.path}.checkpoints") / f"{arm.arm_id}.safetensors"

@@ -80,7 +80,8 @@ def plan_arms(
     ]
     for subset in dict.fromkeys(subsets):
         inside = tuple(questions_by_bucket[subset])
-        outside = tuple(q for q in everything if q not in set(inside))
+        inside_ids = {question.question_id for question in inside}
+        outside = tuple(q for q in everything if q.question_id not in inside_ids)
         arms.append(Arm(subset, Role.ONLY, inside, params, seed))
         if all_but and outside:
             arms.append(Arm(subset, Role.ALL_BUT, outside, params, seed))

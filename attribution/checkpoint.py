@@ -33,14 +33,34 @@ class Position:
 def save_checkpoint(
     path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
 ) -> None:
-    """Write the whole state, replacing the file at `path` at once."""
+    """Write the whole state, replacing the file at `path` at once.
+
+    Raises:
+        StoreError: there is no room for it, or no permission.
+    """
     tensors = {f"weight.{name}": tensor.detach() for name, tensor in module.named_parameters()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    save_file(tensors, partial, metadata={"position": json.dumps(asdict(position))})
-    os.replace(partial, path)
+    try:
+        save_file(tensors, partial, metadata={"position": json.dumps(asdict(position))})
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        size = sum(tensor.nbytes for tensor in tensors.values()) / 1e9
+        raise StoreError(
+            f"The checkpoint {path} of {size:.1f} GB could not be written: {error}. Free some disk "
+            "space, then type the same command again."
+        ) from error
+
+
+def read_position(path: Path) -> Position:
+    """Return how far the checkpoint had come; without a file, or a readable one, the start."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return Position(**json.loads(file.metadata()["position"]))
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return Position()  # `load_checkpoint` says what is wrong with a file that is there
 
 
 def load_checkpoint(

@@ -18,10 +18,11 @@ from attrib.roles import Role
 from attrib.store import Store
 
 _OUTCOMES = """
-    SELECT role.role, role.subset, evaluation.arm_id, evaluation.question_id,
+    SELECT role.role, role.subset, run.status, evaluation.question_id,
            evaluation.verdict = 'correct' AS correct,
            evaluation.verdict IN ('correct', 'incorrect') AS gradable
     FROM arm_roles AS role
+    JOIN training_runs AS run USING (arm_id)
     JOIN evaluations AS evaluation USING (arm_id)
     WHERE role.experiment_id = $experiment_id AND evaluation.decoding = 'greedy'
     ORDER BY role.role, role.subset, evaluation.question_id
@@ -53,14 +54,20 @@ class _Place:
 def estimate_effects(store: Store, experiment_id: str) -> list[Effect]:
     """Return accuracy, gain, McNemar p and share of every evaluated arm of an experiment.
 
+    Shares are undefined unless the full arm came to its planned end.
+
     Raises:
-        DataError: the base or the full arm has not been evaluated.
+        DataError: the base has not been evaluated.
     """
-    outcomes = _outcomes_by_place(store.read(_OUTCOMES, experiment_id=experiment_id))
+    rows = store.read(_OUTCOMES, experiment_id=experiment_id)
+    outcomes = _outcomes_by_place(rows)
     base = next((o for place, o in outcomes.items() if place.role == Role.BASE), None)
     if base is None:
         raise DataError(f"The base of experiment {experiment_id} has not been evaluated.")
-    full = next((o for place, o in outcomes.items() if place.role == Role.FULL), None)
+    unfinished = rows.filter((pl.col("role") == Role.FULL) & (pl.col("status") != "done"))
+    full = None  # the gain of an arm that did not finish is no whole to take shares of
+    if unfinished.is_empty():
+        full = next((o for place, o in outcomes.items() if place.role == Role.FULL), None)
     return [
         effect
         for place, after_Q in outcomes.items()
@@ -119,7 +126,9 @@ def _effects_of(
     gain = paired_gain(base_Q, after_Q)
     effects.append(effect("gain", gain.value, gain.low, gain.high))
     effects.append(effect("mcnemar_p", mcnemar_exact(base_Q, after_Q), None, None))
-    if full_Q is not None and place.role != Role.FULL:
+    if full_Q is None and place.role != Role.FULL:
+        effects.append(effect("share", None, None, None))
+    elif full_Q is not None and place.role != Role.FULL:
         share = gain_share(base_Q, after_Q, full_Q)
         effects.append(effect("share", share.value, share.low, share.high))
     return effects

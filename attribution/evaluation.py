@@ -7,7 +7,7 @@ import polars as pl
 from attrib.data.questions import Question
 from attrib.progress import track
 from attrib.sampling.grading import Grader
-from attrib.sampling.rollouts import Responder
+from attrib.sampling.responder import Responder
 from attrib.sampling.tree import FinishReason, Request
 
 GREEDY = "greedy"

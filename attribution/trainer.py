@@ -14,20 +14,34 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import polars as pl
 import torch
+from pydantic import Field
 
 from attrib.attribution.arms import Arm, visit_order
-from attrib.attribution.checkpoint import Position, load_checkpoint, save_checkpoint
-from attrib.attribution.grpo import Group, GroupGradient, accumulate_gradient
+from attrib.attribution.checkpoint import (
+    Position,
+    load_checkpoint,
+    read_position,
+    save_checkpoint,
+)
+from attrib.attribution.grpo import Group, accumulate_gradient
+from attrib.attribution.ledger import (
+    Batch,
+    Update,
+    Visit,
+    forget_after,
+    record_batch,
+    recorded_steps,
+)
 from attrib.config import Settings
 from attrib.data.questions import Question
 from attrib.errors import TrainingError
 from attrib.progress import Advance, track
 from attrib.sampling.grading import Grader, Verdict
-from attrib.sampling.rollouts import Responder
+from attrib.sampling.responder import Responder
 from attrib.sampling.tree import DEFAULT_LIVE_ROLLOUTS, FinishReason, Request, Rollout
 from attrib.store import Store
 
@@ -37,6 +51,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 class GrpoSettings(Settings):
     """The trainer's settings; the defaults are those of the trial runs on SmolLM2-135M."""
 
+    trainer: Literal[1] = 1
+    """Version of the trainer: raised when the same settings would train otherwise."""
     updates: int = 10
     """Optimiser steps."""
     groups: int = 8
@@ -45,31 +61,10 @@ class GrpoSettings(Settings):
     """Rollouts per visit of a question."""
     max_rollouts: int = 50_000
     """Training rollouts after which an arm that cannot fill its batches ends as exhausted."""
-    learning_rate: float = 2e-5
-    beta1: float = 0.9
-    beta2: float = 0.95
-    max_gradient_norm: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """A question, visited once: the group it gave."""
-
-    question: Question
-    group: Group
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """The visits of one update, and how many informative groups they hold."""
-
-    visits: tuple[Visit, ...]
-    rollouts: int
-
-    @property
-    def informative(self) -> list[Visit]:
-        """Return the visits that carry a gradient, in the order of visiting."""
-        return [visit for visit in self.visits if visit.group.is_informative]
+    learning_rate: float = Field(default=2e-5, gt=0.0, allow_inf_nan=False)
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
+    max_gradient_norm: float = Field(default=1.0, gt=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,34 +99,33 @@ def train(
         weight_decay=0.0,
         fused=True,
     )
+    if read_position(checkpoint).step > recorded_steps(store, arm):
+        checkpoint.unlink()  # left over from another database: its updates are not in this ledger
     position = load_checkpoint(checkpoint, module, optimizer)
-    _forget_after(store, arm, position.step)
+    forget_after(store, arm, position)
     saved_at = time.monotonic()
 
     wanted = settings.updates * settings.groups
-    with track(f"Training {arm.name}", wanted, "informative groups") as advance:
-        advance(position.step * settings.groups)
+    done = position.step * settings.groups
+    with track(f"Training {arm.name}", wanted, "informative groups", done) as advance:
         while position.step < settings.updates:
             started = time.monotonic()
             batch = _fill_batch(responder, grader, arm, settings, position, advance)
-            step = position.step + 1
-            gradients: list[GroupGradient] = []
-            norm = 0.0
             filled = len(batch.informative) >= settings.groups
+            update = Update()
             if filled:
-                gradients, norm = _update(responder, optimizer, batch, settings, arm, step)
+                update = _update(responder, optimizer, batch, settings, arm, position.step + 1)
             seconds = time.monotonic() - started
             position = Position(
-                step=step if filled else position.step,
+                step=position.step + int(filled),
                 visit=position.visit + len(batch.visits),
                 rollouts=position.rollouts + batch.rollouts,
                 seconds=position.seconds + seconds,
             )
-            _record(store, arm, step, batch, gradients, norm, seconds)
+            record_batch(store, arm, batch, update, position, seconds)
             if not filled:
-                return Outcome(
-                    "exhausted", _describe_exhaustion(batch, settings, position), position
-                )
+                detail = _describe_exhaustion(batch, settings, position)
+                return Outcome("exhausted", detail, position)
             if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
                 save_checkpoint(checkpoint, module, optimizer, position)
                 saved_at = time.monotonic()
@@ -169,9 +163,8 @@ def _fill_batch(
             group = _grade(responder, grader, question, request.prompt, group_rollouts)
             visits.append(Visit(question, group))
             rollouts += len(group_rollouts)
-            if group.is_informative:
-                informative += 1
-                advance(int(informative <= settings.groups))
+            informative += group.is_informative
+            advance(int(group.is_informative and informative <= settings.groups))
     return Batch(tuple(visits), rollouts)
 
 
@@ -208,17 +201,23 @@ def _update(
     settings: GrpoSettings,
     arm: Arm,
     step: int,
-) -> tuple[list[GroupGradient], float]:
+) -> Update:
     """Take one optimiser step on the first informative groups of the batch."""
     module = responder.language_model.module
     optimizer.zero_grad(set_to_none=True)
     used = batch.informative[: settings.groups]
     gradients = []
     for visit in used:
-        gradient = accumulate_gradient(module, visit.group, len(used), responder.temperature)
+        try:
+            gradient = accumulate_gradient(module, visit.group, len(used), responder.temperature)
+        except torch.OutOfMemoryError as error:
+            raise TrainingError(
+                f"The device ran out of memory at update {step}. Lower --group-size (now "
+                f"{settings.group_size}) or use a smaller model."
+            ) from error
         if not np.isfinite(gradient.loss):
             raise TrainingError(
-                f"Arm {arm.name} stopped at update {step}: the loss of question "
+                f"Stopped at update {step}: the loss of question "
                 f"{visit.question.question_id} ({visit.question.text!r}) is {gradient.loss}. "
                 f"Lower --learning-rate (now {settings.learning_rate})."
             )
@@ -226,70 +225,11 @@ def _update(
     norm = float(torch.nn.utils.clip_grad_norm_(module.parameters(), settings.max_gradient_norm))
     if not np.isfinite(norm):
         raise TrainingError(
-            f"Arm {arm.name} stopped at update {step}: the gradient norm is {norm}. "
+            f"Stopped at update {step}: the gradient norm is {norm}. "
             f"Lower --learning-rate (now {settings.learning_rate})."
         )
     optimizer.step()
-    return gradients, norm
-
-
-def _record(
-    store: Store,
-    arm: Arm,
-    step: int,
-    batch: Batch,
-    gradients: Sequence[GroupGradient],
-    norm: float,
-    seconds: float,
-) -> None:
-    """Store the visits, and the update if there was one, in one transaction."""
-    weights = iter(gradients)
-    visits = [
-        {
-            "arm_id": arm.arm_id,
-            "step": step,
-            "question_id": visit.question.question_id,
-            "rollouts": len(visit.group.rollouts),
-            "correct": int(visit.group.correct_G.sum()),
-            "informative": visit.group.is_informative,
-            "gradient_weight": _weight_of(visit, weights),
-        }
-        for visit in batch.visits
-    ]
-    update = {
-        "arm_id": arm.arm_id,
-        "step": step,
-        "loss": sum(gradient.loss for gradient in gradients),
-        "rollouts": batch.rollouts,
-        "informative_groups": len(gradients),
-        "gradient_tokens": sum(gradient.tokens for gradient in gradients),
-        "gradient_norm": norm,
-        "seconds": seconds,
-    }
-    with store.transaction() as transaction:
-        if visits:
-            transaction.append("visits", pl.DataFrame(visits))
-        if gradients:
-            transaction.append("updates", pl.DataFrame([update]))
-
-
-def _weight_of(visit: Visit, weights: Iterator[GroupGradient]) -> float:
-    """Return the gradient weight of a visit: informative ones take them in order, surplus 0."""
-    if not visit.group.is_informative:
-        return 0.0
-    gradient = next(weights, None)
-    return gradient.weight if gradient else 0.0
-
-
-def _forget_after(store: Store, arm: Arm, step: int) -> None:
-    """Drop what was stored of updates after the checkpoint: they are made again."""
-    with store.transaction() as transaction:
-        for table in ("updates", "visits"):
-            transaction.execute(
-                f"DELETE FROM {table} WHERE arm_id = $arm_id AND step > $step",
-                arm_id=arm.arm_id,
-                step=step,
-            )
+    return Update(tuple(gradients), norm)
 
 
 def _describe_exhaustion(batch: Batch, settings: GrpoSettings, position: Position) -> str:

@@ -86,9 +86,11 @@ def describe_held_equal(experiment: Experiment) -> str:
 
 def explain_missing_share(experiment: Experiment, arm: Arm) -> str:
     """Return why an arm has no share of the gain, in a few words; '' where it has one."""
+    full = experiment.full
+    if full is not None and full.status != "done":
+        return f"undefined: the full arm is {full.status}"
     if arm.share is not None and arm.share.value is not None:
         return ""
-    full = experiment.full
     if full is None or full.gain is None or full.gain.value is None:
         return "undefined: the full arm has not been evaluated"
     if arm.gain is None or arm.gain.value is None:
@@ -158,7 +160,7 @@ def _compare_first_two(first: Arm, second: Arm) -> str:
 
 def _describe_unfinished(arm: Arm) -> str:
     if arm.status == "planned":
-        return f"The arm “{show(arm.label)}” is planned and has not begun. Type: attrib ablate"
+        return f"The arm “{show(arm.label)}” is planned and has not begun."
     updates = sum(run.updates for run in arm.runs)
     ending = {
         "exhausted": "ran out of questions that carry a gradient",

@@ -77,7 +77,7 @@ def _choose(store: Store, prefix: str | None) -> tuple[str, str | None, tuple[st
     if prefix is not None:
         matching = known.filter(pl.col("experiment_id").str.starts_with(prefix))
         if matching.height != 1:
-            listed = ", ".join(known["experiment_id"]) or "none; type: attrib ablate"
+            listed = ", ".join(known["experiment_id"]) or "none yet"
             problem = "No experiment" if matching.is_empty() else "More than one experiment"
             raise DataError(f"{problem} begins with '{prefix}'. There are: {listed}.")
         experiment_id, bucketing_id = matching.row(0)

@@ -68,7 +68,7 @@ def _effect_cells(
     if arm.runs and not is_base:
         questions = f"{count(arm.questions)} ({percent(share_of_data(study, arm))})"
     share = percent_interval(arm.share)
-    if arm is experiment.full:
+    if arm is experiment.full and arm.status == "done":
         share = "100\u00a0%, by definition"
     elif not is_base and explain_missing_share(experiment, arm):
         share = "undefined"

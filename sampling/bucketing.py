@@ -49,6 +49,7 @@ _UNGRADED_TEXTS = """
             AND verdict.truncated = (rollout.finish_reason = 'length'))
     ORDER BY ALL
 """
+_COMMAND = "SELECT command FROM sample_sets WHERE sample_set_id = $sample_set_id"
 _DRAWN = """
     SELECT question_id, count(*) FILTER (rollout < $k AND finish_reason <> 'error') AS drawn
     FROM (SELECT question_id FROM selections WHERE sample_set_id = $sample_set_id
@@ -113,9 +114,10 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
         ConfigError: k or the cuts have no meaning, or the grader is not known.
         DataError: a question has fewer than k rollouts, and `partial` is not set.
     """
-    cuts = _choose_cuts(settings)
     if settings.k < 1:
         raise ConfigError(f"--k {settings.k} must be at least 1.")
+    cuts = _choose_cuts(settings)
+    assign_buckets([settings.k], [0], cuts)  # refuses a k too small for the cuts before grading
     with store.writing("attrib bucket", create=False):
         sample_set_id = _choose_sample_set(store, settings.sample_set)
         questions = load_questions_of(store, sample_set_id)
@@ -160,9 +162,11 @@ def _check_complete(store: Store, sample_set_id: str, settings: BucketSettings) 
     if settings.partial and short < len(drawn):
         say(f"{found}; they are left out.")
         return
+    command = store.read(_COMMAND, sample_set_id=sample_set_id).item()
+    others = " Or bucket the others alone: --partial" if short < len(drawn) else ""
     raise DataError(
-        f"{found} (the fewest: {min(drawn, default=0)}). Draw the rest, with the settings you "
-        f"sampled with: attrib sample --n {settings.k}. Or bucket the others alone: --partial"
+        f"{found} (the fewest: {min(drawn, default=0)}). To draw the rest, type: "
+        f"{command} --n {settings.k}{others}"
     )
 
 

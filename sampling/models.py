@@ -164,12 +164,16 @@ def _hub_folder(name: str) -> Path:
     choices = f"Known without a network: {EMBEDDED_NAME}, or the path of a model folder."
     try:
         return Path(snapshot_download(name, allow_patterns=patterns))
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"The model '{name}' is gated: accept its licence on the hub, then type: hf auth login"
+        ) from None
     except (errors.HFValidationError, errors.RepositoryNotFoundError):
         raise ModelError(f"There is no model '{name}', here or on the hub. {choices}") from None
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
         raise ModelError(
             f"The model '{name}' is not on this machine and the hub cannot be reached "
-            f"({type(error).__name__}). {choices}"
+            f"({type(error).__name__}: {_first_line(error)[:120]}). {choices}"
         ) from None
 
 

@@ -9,7 +9,7 @@ the question.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SYSTEM_PROMPT = "Answer the question with the answer only, as short as possible."
+# Templates that write today's date would make a sample set depend on the day it was drawn; thinking
+# would spend the few tokens of an answer.
+TEMPLATE_ARGUMENTS: dict[str, Any] = {"date_string": "01 Jan 2026", "enable_thinking": False}
 PLAIN_TEMPLATE = "Q: {question}\nA:"
 CHAT_TEMPLATE = "{question}"
 
@@ -81,7 +84,7 @@ def _render_chat(system: str, text: str, tokenizer: "PreTrainedTokenizerBase") -
     for messages in ([{"role": "system", "content": system}, user], [joined]):
         try:
             rendered = tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
+                messages, add_generation_prompt=True, tokenize=False, **TEMPLATE_ARGUMENTS
             )
         except TemplateError as error:
             problem = str(error)

@@ -1,32 +1,32 @@
 """Sampling as a resumable pipeline: owed rollouts in, stored batches out.
 
-Owns the plan (which rollout indices of which questions are still owed), the identity of a sample
-set, and the flow from the engine to the store. Refuses to mix rollouts drawn under different
-settings. A kill loses at most the second of work that was not yet written; the next run draws just
-what is missing, and draws the same.
+Owns the plan (which rollout indices of which questions are still owed) and the flow from the engine
+to the store. Refuses to mix rollouts drawn under different settings. A kill loses at most the
+second of work that was not yet written; the next run draws just what is missing, and draws the
+same.
 """
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+from pydantic import Field
 
-from attrib.config import Settings, canonical_json, content_hash, differing_keys
+from attrib.config import Settings, canonical_json, command_line, differing_keys
 from attrib.data.library import BUILT_IN, import_dataset, load_dataset, select_questions
 from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError
 from attrib.progress import say, track
 from attrib.sampling.models import EMBEDDED_NAME, LanguageModel, load_model
-from attrib.sampling.packed import check_exact
-from attrib.sampling.prompts import PromptStyle, choose_prompt_style
-from attrib.sampling.tree import Request, Rollout, SamplingParams, sample
+from attrib.sampling.prompts import choose_prompt_style
+from attrib.sampling.responder import ENGINE, Responder, SampleSet, end_tokens, hash_prompt
+from attrib.sampling.tree import Request, Rollout
 from attrib.store import Store
 
 SECONDS_BETWEEN_WRITES = 1.0
-ENGINE = "tree"
 
 
 class SampleSettings(Settings):
@@ -42,8 +42,8 @@ class SampleSettings(Settings):
     """SQL condition on the training questions."""
     limit: int | None = None
     """Number of questions."""
-    temperature: float = 1.0
-    max_new_tokens: int = 16
+    temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    max_new_tokens: int = Field(default=16, ge=1)
     """Tokens after which a response is cut off."""
     seed: int = 0
     prompt: Path | None = None
@@ -51,38 +51,6 @@ class SampleSettings(Settings):
     device: str = "auto"
     new_set: bool = False
     """Start another sample set beside one drawn under other settings."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampleSet:
-    """What a set of rollouts belongs to: everything that changes their distribution."""
-
-    model: str
-    engine: str
-    weights_hash: str
-    chat_template_hash: str
-    prompt: PromptStyle
-    temperature: float
-    max_new_tokens: int
-    seed: int
-
-    @property
-    def params(self) -> dict[str, object]:
-        """Return what makes the identity; the model counts by its weights, not its name."""
-        params = asdict(self)
-        del params["model"]
-        return params
-
-    @property
-    def sample_set_id(self) -> str:
-        """Return the content hash of the settings."""
-        return content_hash(self.params)
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, object]) -> "SampleSet":
-        """Rebuild from a row of the table `sample_sets` whose `params` have been parsed."""
-        params = dict(row["params"])  # type: ignore[call-overload]
-        return cls(**{**params, "model": row["model"], "prompt": PromptStyle(**params["prompt"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,61 +88,25 @@ def draw_rollouts(store: Store, settings: SampleSettings) -> SampleSummary:
         language_model = load_model(settings.model, settings.device)
         sample_set = describe_sample_set(language_model, settings)
         responder = Responder(language_model, sample_set)  # refuses before anything is stored
-        _register(store, sample_set, allow_another=settings.new_set)
+        _register(store, sample_set, settings)
         return _draw_owed(store, responder, sample_set, questions, settings.n)
 
 
 def describe_sample_set(language_model: LanguageModel, settings: SampleSettings) -> SampleSet:
     """Return the identity under which rollouts of these settings are stored."""
+    style = choose_prompt_style(language_model.tokenizer, settings.prompt)
+    here = Path(settings.model)
     return SampleSet(
-        model=settings.model,
+        model=str(here.resolve()) if here.is_dir() else settings.model,
         engine=ENGINE,
         weights_hash=language_model.weights_hash,
-        chat_template_hash=content_hash(language_model.tokenizer.chat_template),
-        prompt=choose_prompt_style(language_model.tokenizer, settings.prompt),
+        prompt_hash=hash_prompt(language_model, style),
+        end_token_ids=end_tokens(language_model, style),
+        prompt=style,
         temperature=settings.temperature,
         max_new_tokens=settings.max_new_tokens,
         seed=settings.seed,
     )
-
-
-class Responder:
-    """A model together with a way of asking it: questions in, rollouts and texts out."""
-
-    def __init__(self, language_model: LanguageModel, sample_set: SampleSet) -> None:
-        """Prepare the sampling; check that the tree engine serves this model exactly.
-
-        Raises:
-            ConfigError: the temperature or the number of new tokens has no meaning.
-            ModelError: the tree engine would not be exact.
-        """
-        self.language_model = language_model
-        self._style = sample_set.prompt
-        self._tokenizer = language_model.tokenizer
-        self.temperature = sample_set.temperature
-        end_token_ids = language_model.end_token_ids
-        if self._style.stop_at_newline:
-            end_token_ids |= _newline_tokens(self._tokenizer)
-        self._sampling = SamplingParams(
-            sample_set.temperature, sample_set.max_new_tokens, end_token_ids
-        )
-        check_exact(language_model.module, self._tokenizer.encode("Which fact is asked for?"))
-
-    def prompt(self, question: Question) -> tuple[int, ...]:
-        """Return the prompt's token ids."""
-        return tuple(self._style.render(question.text, self._tokenizer))
-
-    def respond(
-        self, requests: Sequence[Request], seed: int, *, greedy: bool = False
-    ) -> Iterator[list[Rollout]]:
-        """Yield the rollouts of each request, in order; `greedy` decodes instead of sampling."""
-        params = replace(self._sampling, temperature=0.0) if greedy else self._sampling
-        return sample(self.language_model.module, requests, params, seed)
-
-    def text(self, rollout: Rollout) -> str:
-        """Return the response without its end token."""
-        text = str(self._tokenizer.decode(list(rollout.token_ids), skip_special_tokens=True))
-        return text.split("\n", 1)[0] if self._style.stop_at_newline else text
 
 
 def _draw_owed(
@@ -201,44 +133,16 @@ def _draw_owed(
     say(f"{len(questions)} questions × {n} rollouts: {wanted - owed} stored, {owed} to draw.")
 
     tokens = 0
-    rows: list[dict[str, object]] = []
-    last_write = time.monotonic()
-
-    def write() -> None:
-        nonlocal rows, last_write
-        if rows:
-            frame = pl.DataFrame(
-                rows, schema_overrides={"rollout": pl.Int32, "token_ids": pl.List(pl.Int32)}
-            )
-            with store.transaction() as transaction:
-                transaction.append(
-                    "rollouts", frame, unless_present=["sample_set_id", "question_id", "rollout"]
-                )
-        rows, last_write = [], time.monotonic()
-
+    writer = _Writer(store, sample_set.sample_set_id)
     with track("Sampling", owed, "rollouts") as advance:
         try:
             drawn = responder.respond(requests, sample_set.seed)
             for request, rollouts in zip(requests, drawn, strict=True):
-                rows += [
-                    {
-                        "sample_set_id": sample_set.sample_set_id,
-                        "question_id": request.stream,
-                        "rollout": rollout.index,
-                        "text": responder.text(rollout),
-                        "token_ids": list(rollout.token_ids),
-                        "tokens": len(rollout.token_ids),
-                        "logprob": rollout.logprob,
-                        "finish_reason": str(rollout.finish_reason),
-                    }
-                    for rollout in rollouts
-                ]
+                writer.add(request.stream, rollouts, [responder.text(one) for one in rollouts])
                 tokens += sum(len(rollout.token_ids) for rollout in rollouts)
                 advance(request.count)
-                if time.monotonic() - last_write > SECONDS_BETWEEN_WRITES:
-                    write()
         finally:
-            write()
+            writer.write()
     return SampleSummary(
         sample_set_id=sample_set.sample_set_id,
         questions=len(questions),
@@ -248,6 +152,52 @@ def _draw_owed(
         tokens=tokens,
         seconds=time.monotonic() - started,
     )
+
+
+class _Writer:
+    """Collects rollouts and writes them together, once a second."""
+
+    def __init__(self, store: Store, sample_set_id: str) -> None:
+        self._store = store
+        self._sample_set_id = sample_set_id
+        self._rows: list[dict[str, object]] = []
+        self._written_at = time.monotonic()
+
+    def add(self, question_id: str, rollouts: Sequence[Rollout], texts: Sequence[str]) -> None:
+        """Take a question's rollouts; write if the last time is long enough ago."""
+        self._rows += [
+            {
+                "sample_set_id": self._sample_set_id,
+                "question_id": question_id,
+                "rollout": rollout.index,
+                "text": text,
+                "token_ids": list(rollout.token_ids),
+                "tokens": len(rollout.token_ids),
+                "logprob": rollout.logprob,
+                "finish_reason": str(rollout.finish_reason),
+            }
+            for rollout, text in zip(rollouts, texts, strict=True)
+        ]
+        if time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
+            self.write()
+
+    def write(self) -> None:
+        """Write what was collected; what had failed before makes room for what was drawn again."""
+        if self._rows:
+            frame = pl.DataFrame(
+                self._rows, schema_overrides={"rollout": pl.Int32, "token_ids": pl.List(pl.Int32)}
+            )
+            with self._store.transaction() as transaction:
+                transaction.execute(
+                    "DELETE FROM rollouts WHERE sample_set_id = $id AND finish_reason = 'error' "
+                    "AND list_contains($questions, question_id)",
+                    id=self._sample_set_id,
+                    questions=frame["question_id"].unique().to_list(),
+                )
+                transaction.append(
+                    "rollouts", frame, unless_present=["sample_set_id", "question_id", "rollout"]
+                )
+        self._rows, self._written_at = [], time.monotonic()
 
 
 def owed_ranges(stored: Sequence[int], n: int) -> list[tuple[int, int]]:
@@ -271,15 +221,15 @@ def _stored_indices(store: Store, sample_set_id: str) -> dict[str, list[int]]:
     return dict(zip(rows["question_id"], rows["rollouts"].to_list(), strict=True))
 
 
-def _register(store: Store, sample_set: SampleSet, *, allow_another: bool) -> None:
+def _register(store: Store, sample_set: SampleSet, settings: SampleSettings) -> None:
     """Record the sample set, unless the study holds another one and was not asked for a second."""
+    again = settings.model_copy(update={"n": SampleSettings().n, "new_set": False})
     known = store.read(
         "SELECT * FROM sample_sets SEMI JOIN rollouts USING (sample_set_id) "
         "ORDER BY created_at DESC, sample_set_id"
     )
-    if sample_set.sample_set_id in known["sample_set_id"]:
-        return
-    if not known.is_empty() and not allow_another:
+    is_known = sample_set.sample_set_id in known["sample_set_id"]
+    if not known.is_empty() and not is_known and not settings.new_set:
         latest = known.row(0, named=True)
         differences = "; ".join(
             differing_keys(
@@ -297,11 +247,11 @@ def _register(store: Store, sample_set: SampleSet, *, allow_another: bool) -> No
         "prompt": "\n".join(filter(None, [sample_set.prompt.system, sample_set.prompt.template])),
         "params": canonical_json(sample_set.params),
         "seed": sample_set.seed,
+        "command": command_line("sample", again, store.path),
     }
     with store.transaction() as transaction:
-        transaction.append("sample_sets", pl.DataFrame([row]), unless_present=["sample_set_id"])
-
-
-def _newline_tokens(tokenizer: object) -> frozenset[int]:
-    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])  # type: ignore[attr-defined,arg-type]
-    return frozenset(i for i, text in enumerate(texts) if "\n" in text)
+        # Asked for again, the same sample set becomes the newest, which is what `bucket` takes.
+        transaction.execute(
+            "DELETE FROM sample_sets WHERE sample_set_id = $id", id=sample_set.sample_set_id
+        )
+        transaction.append("sample_sets", pl.DataFrame([row]))

@@ -167,6 +167,6 @@ def check_reuse(study: Study) -> None:
     summary, first = json.loads(stdout), json.loads(study.printed["ablate"])
     assert (summary["trained"], summary["reused"]) == (0, 4)
     assert summary["effects"] == first["effects"]
-    assert "0 to run" in stderr
+    assert "0 runs to do" in stderr
     assert "Training" not in stderr
     assert study.rows("SELECT * FROM evaluations ORDER BY ALL") == before

@@ -1,6 +1,5 @@
--- The study file. Identities are content hashes (see docs/store.md); every table is append-only but for the two
--- status tables `training_runs` and `effects`. One writer at a time is guaranteed by the lock file, so the large
--- tables carry no index: they are loaded with an anti-join instead.
+-- One study. Identities are content hashes (see docs/store.md). One writer at a time is guaranteed by the lock file,
+-- so the large tables carry no index: they are loaded with an anti-join instead.
 
 CREATE TABLE imports (
     dataset     VARCHAR PRIMARY KEY,
@@ -33,6 +32,7 @@ CREATE TABLE sample_sets (
     prompt        VARCHAR NOT NULL,
     params        JSON NOT NULL,        -- everything that changes the distribution, weight hash included
     seed          BIGINT NOT NULL,
+    command       VARCHAR NOT NULL DEFAULT 'attrib sample', -- continues it; takes --n
     created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
 );
 

@@ -1,11 +1,22 @@
 """Identities: equal values have equal hashes, today and next year."""
 
+import shlex
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from attrib.config import Settings, cache_folder, canonical_json, content_hash, differing_keys
+from attrib.config import (
+    Settings,
+    cache_folder,
+    canonical_json,
+    command_line,
+    content_hash,
+    differing_keys,
+)
+from attrib.errors import ConfigError
 
 VALUE = {"b": [1, None, 0.5], "a": "é", "c": {"y": True, "x": 'q"'}}
 
@@ -59,7 +70,32 @@ def test_settings_are_frozen_and_strict() -> None:
     class Small(Settings):
         n: int = 1
 
-    with pytest.raises(ValidationError, match="Extra inputs"):
-        Small(m=2)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="--m 2: Extra inputs"):
+        Small(m=2)
     with pytest.raises(ValidationError, match="frozen"):
         Small().n = 2  # type: ignore[misc]
+
+
+def test_a_command_line_says_what_is_not_at_its_default() -> None:
+    class Some(Settings):
+        where: str | None = None
+        limit: int | None = None
+        all_but: bool = True
+        new_set: bool = False
+        subset: tuple[str, ...] = ()
+
+    some = Some(where="a = 'b'", limit=3, all_but=False, new_set=True, subset=("x", "y"))
+    words = shlex.split(command_line("ablate", some, Path("s.duckdb")))
+    assert words == [
+        *("attrib", "ablate", "--db", "s.duckdb", "--where", "a = 'b'", "--limit", "3"),
+        *("--no-all-but", "--new-set", "--subset", "x", "--subset", "y"),
+    ]
+    assert command_line("sample", Some(), Path("attrib.duckdb")) == "attrib sample"
+
+
+def test_settings_name_everything_that_is_wrong() -> None:
+    class Some(Settings):
+        max_rollouts: int = 1
+
+    with pytest.raises(ConfigError, match=r"--max-rollouts x: .*; --other 1: Extra inputs"):
+        Some(max_rollouts="x", other=1)

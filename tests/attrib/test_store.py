@@ -414,3 +414,12 @@ def test_the_lock_is_released_when_the_block_fails(store: Store) -> None:
     with store.writing("attrib test"):
         pass
     assert store.holder() is None
+
+
+@pytest.mark.parametrize("sql", ["FROM read_text('{}')", "COPY (SELECT 1) TO '{}'"])
+def test_queries_cannot_reach_files(tmp_path: Path, sql: str) -> None:
+    store = Store(tmp_path / "study.duckdb")
+    with store.writing("attrib test"):
+        pass
+    with pytest.raises(StoreError, match="disabled by config"):
+        store.read(sql.format(tmp_path / "secret.txt"))

@@ -1,5 +1,6 @@
 """The ablation on a tiny model: what it stores, reuses and refuses, and what a kill costs."""
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,7 +67,7 @@ def run(store: Store) -> Ablate:
 
     def run_ablation(into: Store = store, **changes: object) -> AblationSummary:
         settings: dict[str, object] = {
-            "subsets": ("never-correct",),
+            "subset": ("never-correct",),
             "updates": UPDATES,
             "groups": GROUPS,
             "group_size": GROUP_SIZE,
@@ -74,7 +75,7 @@ def run(store: Store) -> Ablate:
             "device": "cpu",
             **changes,
         }
-        return ablate(into, AblateSettings.model_validate(settings))
+        return ablate(into, AblateSettings(**settings))
 
     return run_ablation
 
@@ -100,7 +101,7 @@ def uninterrupted(
     """Run the ablation that the tests below interrupt."""
     store = Store(Path(shutil.copy(bucketed, tmp_path_factory.mktemp("whole") / "study.duckdb")))
     settings = AblateSettings(
-        subsets=("never-correct",),
+        subset=("never-correct",),
         updates=UPDATES,
         groups=GROUPS,
         group_size=GROUP_SIZE,
@@ -229,13 +230,13 @@ def test_finished_arms_are_reused(
     assert again.effects == first.effects
     assert all(frame.equals(before[name]) for name, frame in trained(store).items())
 
-    more = run(updates=1, subsets=("never-correct", "rarely-correct"))
+    more = run(updates=1, subset=("never-correct", "rarely-correct"))
     assert (more.trained, more.reused) == (2, 4)
     assert more.experiment_id == first.experiment_id
 
 
 def test_a_subset_named_twice_is_one_subset(run: Ablate) -> None:
-    assert run(updates=1, subsets=("never-correct",) * 2, all_but=False).trained == 3
+    assert run(updates=1, subset=("never-correct",) * 2, all_but=False).trained == 3
 
 
 def test_other_settings_are_another_experiment(store: Store, run: Ablate) -> None:
@@ -352,7 +353,7 @@ def test_a_subset_smaller_than_a_batch_is_visited_again(
             "UPDATE buckets SET bucket = 'mostly-correct' WHERE question_id IN (SELECT question_id "
             "FROM buckets WHERE bucket = 'sometimes-correct' ORDER BY correct DESC LIMIT 2)"
         )
-    summary = run(subsets=("mostly-correct",), all_but=False, groups=4, updates=1)
+    summary = run(subset=("mostly-correct",), all_but=False, groups=4, updates=1)
     assert summary.failed == ()
     visits = store.read(
         "SELECT question_id, count(*) AS visits FROM visits "
@@ -415,7 +416,7 @@ def test_an_arm_that_fails_does_not_stop_the_others(
     statuses = dict(store.read("SELECT role, status FROM arms").iter_rows())
     assert statuses == {"base": "done", "full": "failed", "only": "done", "all-but": "done"}
     assert {e.role for e in summary.effects} == {"base", "only", "all-but"}
-    assert not any(e.statistic == "share" for e in summary.effects)
+    assert {e.value for e in summary.effects if e.statistic == "share"} == {None}
 
     again = run(updates=2)  # the cause is gone
     assert (again.trained, again.reused, again.failed) == (1, 3, ())
@@ -432,9 +433,9 @@ def test_weights_that_diverge_are_a_failed_arm(store: Store, run: Ablate) -> Non
 @pytest.mark.parametrize(
     ("changes", "error", "complaint"),
     [
-        ({"subsets": ("hard",)}, ConfigError, "--subset hard is not a bucket. Buckets: never-"),
+        ({"subset": ("hard",)}, ConfigError, "--subset hard is not a bucket. Buckets: never-"),
         (
-            {"subsets": ("always-correct",)},
+            {"subset": ("always-correct",)},
             DataError,
             "--subset always-correct holds no question.* Buckets with questions: never-correct \\(",
         ),
@@ -486,3 +487,78 @@ def test_surplus_informative_groups_carry_no_gradient(
     surplus = visits.filter(pl.col("informative") & (pl.col("gradient_weight") == 0))
     assert len(surplus) > 0
     assert Batch((), 0).informative == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"max_gradient_norm": -1.0}, "--max-gradient-norm -1.0: Input should be greater than 0"),
+        ({"max_gradient_norm": 0.0}, "--max-gradient-norm"),
+        ({"learning_rate": -1.0}, "--learning-rate"),
+        ({"learning_rate": float("nan")}, "--learning-rate"),
+        ({"beta1": 1.5}, "--beta1"),
+        ({"beta2": 1.0}, "--beta2"),
+    ],
+)
+def test_values_that_would_train_backwards_are_refused(
+    run: Ablate, changes: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        run(**changes)
+
+
+def test_a_checkpoint_of_another_database_is_not_believed(
+    store: Store, run: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    real = trainer._update
+
+    def stop_at_2(*arguments: object) -> object:
+        if arguments[-1] == 2:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "_update", stop_at_2)
+        with pytest.raises(KeyboardInterrupt):
+            run(updates=2)
+    [left] = store.path.parent.glob("*.checkpoints/*.safetensors")
+    assert store.read("SELECT updates FROM training_runs WHERE method = 'grpo'").item() == 1
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.execute("DELETE FROM updates")  # as if the database were an older copy
+        transaction.execute("DELETE FROM visits")
+    run(updates=2)
+    steps = store.read("SELECT arm_id, list(step ORDER BY step) AS s FROM updates GROUP BY arm_id")
+    assert steps["s"].to_list() == [[1, 2]] * 3
+    assert not left.exists()
+
+
+def test_a_running_arm_shows_what_it_has_cost(
+    store: Store, run: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = trainer._update
+
+    def stop_at_3(*arguments: object) -> object:
+        if arguments[-1] == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trainer, "_update", stop_at_3)
+    with pytest.raises(KeyboardInterrupt):
+        run(updates=3)
+    [run_row] = store.read(
+        "SELECT status, updates, rollouts, wall_seconds FROM training_runs WHERE method = 'grpo'"
+    ).iter_rows(named=True)
+    drawn = store.read("SELECT sum(rollouts)::BIGINT AS drawn FROM visits").item()
+    assert (run_row["status"], run_row["updates"]) == ("running", 2)
+    assert run_row["rollouts"] == drawn
+    assert run_row["wall_seconds"] > 0
+
+
+def test_the_command_is_stored_with_the_experiment(store: Store, run: Ablate) -> None:
+    run(updates=1, all_but=False)
+    params = json.loads(store.read("SELECT params FROM experiments").item())
+    assert params["command"].startswith("attrib ablate --db ")
+    assert "--subset never-correct" in params["command"]
+    assert "--no-all-but" in params["command"]
+    assert params["torch"]

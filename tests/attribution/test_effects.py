@@ -19,12 +19,15 @@ def outcomes(correct: int) -> list[str]:
     return ["correct"] * correct + ["incorrect"] * (QUESTIONS - correct)
 
 
-def make_study(path: Path, verdicts: dict[tuple[str, str], list[str]]) -> Store:
+def make_study(path: Path, verdicts: dict[tuple[str, str], list[str]], **statuses: str) -> Store:
     store = Store(path / "study.duckdb")
     with store.writing("test"), store.transaction() as transaction:
         for (role, subset), column in verdicts.items():
             place = {"experiment_id": "e", "arm_id": role + subset, "subset": subset, "role": role}
             transaction.append("arm_roles", pl.DataFrame([place]))
+            run = {"arm_id": role + subset, "method": "grpo", "seed": 0, "params": "{}"}
+            run |= {"questions": 3, "status": statuses.get(role, "done")}
+            transaction.append("training_runs", pl.DataFrame([run]))
             rows = pl.DataFrame(
                 {"question_id": [f"q{i:02}" for i in range(QUESTIONS)], "verdict": column}
             ).with_columns(
@@ -98,3 +101,10 @@ def test_stored_effects_are_replaced(tmp_path: Path) -> None:
         with store.writing("test"):
             store_effects(store, "e", effects)
     assert len(store.read("SELECT * FROM effects")) == len(effects)
+
+
+def test_an_unfinished_full_arm_gives_no_shares(tmp_path: Path) -> None:
+    store = make_study(tmp_path, STUDY, full="exhausted")
+    effects = {(e.role, e.statistic): e for e in estimate_effects(store, "e")}
+    assert effects[Role.ONLY, "share"].value is None
+    assert effects[Role.ONLY, "gain"].value == 0.25

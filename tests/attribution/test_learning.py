@@ -109,7 +109,7 @@ def test_grpo_brings_out_what_the_model_holds(planted_model: Path, tmp_path: Pat
     summary = ablate(
         store,
         AblateSettings(
-            subsets=(Bucket.RARELY_CORRECT,),
+            subset=(Bucket.RARELY_CORRECT,),
             updates=12,
             groups=6,
             group_size=16,

@@ -59,7 +59,7 @@ def draw(store: Store, continent_model: Path) -> Draw:
             "device": "cpu",
             **changes,
         }
-        return draw_rollouts(into, SampleSettings.model_validate(settings))
+        return draw_rollouts(into, SampleSettings(**settings))
 
     return run
 
