@@ -30,7 +30,8 @@ def canonical_json(value: object) -> str:
 
 def content_hash(value: object) -> str:
     """Return the first 16 hex digits of the SHA-256 of the canonical JSON of `value`."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:HASH_LENGTH]
+    text = canonical_json(value).encode(errors="surrogatepass")  # a model may write half a pair
+    return hashlib.sha256(text).hexdigest()[:HASH_LENGTH]
 
 
 def differing_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

@@ -10,11 +10,9 @@ from importlib import resources
 import polars as pl
 
 from attrib.config import content_hash
-from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
+from attrib.data.questions import WORLDFACTS, AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError, DataError, StoreError
 from attrib.store import Store
-
-BUILT_IN = "worldfacts"
 
 _SELECT = "SELECT * FROM questions WHERE dataset = $dataset ORDER BY question_id"
 _SELECT_OF_SAMPLE_SET = """
@@ -34,16 +32,16 @@ def import_dataset(store: Store, dataset: str) -> None:
         DataError: its file differs from the one imported before.
     """
     known = store.read("SELECT file_hash FROM imports WHERE dataset = $dataset", dataset=dataset)
-    if dataset != BUILT_IN:
+    if dataset != WORLDFACTS:
         if known.is_empty():
             raise ConfigError(
-                f"There is no data set '{dataset}' in {store.path}. Built in: {BUILT_IN}"
+                f"There is no data set '{dataset}' in {store.path}. Built in: {WORLDFACTS}"
             )
         return
-    file = resources.files("attrib.data") / f"{BUILT_IN}.csv"
+    file = resources.files("attrib.data") / f"{WORLDFACTS}.csv"
     file_hash = hashlib.sha256(file.read_bytes()).hexdigest()
     if known.is_empty():
-        path = f"attrib.data/{BUILT_IN}.csv"
+        path = f"attrib.data/{WORLDFACTS}.csv"
         store_questions(store, dataset, path, file_hash, load_worldfacts())
     elif known.item() != file_hash:
         raise DataError(

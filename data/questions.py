@@ -8,12 +8,12 @@ Paris), and a whole fact falls on one side.
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 
+from attrib.config import content_hash
 from attrib.errors import ConfigError, DataError
 
 WORLDFACTS = "worldfacts"
@@ -147,8 +147,7 @@ def identify_question(dataset: str, key: str, text: str) -> str:
 
     Answers stay out of it, so that mending an alias orphans no rollouts.
     """
-    canonical = json.dumps([dataset, key, text], ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return content_hash([dataset, key, text])
 
 
 def identify_fact(entity_pair: str) -> str:

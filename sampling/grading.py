@@ -9,13 +9,12 @@ without a relation has no others to compare: there `match` credits lists of gues
 The paper's reward is binary and not specified further; these rules are ours.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from attrib.config import content_hash
 from attrib.data.questions import AnswerType, Question
 from attrib.errors import ConfigError
 from attrib.sampling.codes import code_keys, read_codes, unwrap_code
@@ -246,9 +245,4 @@ def _relation(question: Question) -> _Relation:
 
 
 def _fingerprint(name: str, record: object) -> str:
-    return f"{name}-{_sha256([name, GRADER_VERSION, record])[:12]}"
-
-
-def _sha256(value: object) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    return f"{name}-{content_hash([name, GRADER_VERSION, record])[:12]}"

@@ -16,8 +16,8 @@ import polars as pl
 from pydantic import Field
 
 from attrib.config import Settings, canonical_json, command_line, differing_keys
-from attrib.data.library import BUILT_IN, import_dataset, load_dataset, select_questions
-from attrib.data.questions import Question, Split
+from attrib.data.library import import_dataset, load_dataset, select_questions
+from attrib.data.questions import WORLDFACTS, Question, Split
 from attrib.errors import ConfigError
 from attrib.progress import say, track
 from attrib.sampling.models import EMBEDDED_NAME, LanguageModel, load_model
@@ -34,7 +34,7 @@ class SampleSettings(Settings):
 
     model: str = EMBEDDED_NAME
     """`smollm2-135m`, a model folder, or a hub id."""
-    dataset: str = BUILT_IN
+    dataset: str = WORLDFACTS
     """Name of an imported data set, or of the built-in one."""
     n: int = 128
     """Rollouts per question, those already stored included."""
