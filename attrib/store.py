@@ -64,6 +64,11 @@ class Transaction:
         self._connection.execute(f"INSERT INTO {table} BY NAME SELECT batch.* FROM batch {known}")
         self._connection.unregister("batch")
 
+    def use(self, table: str, key: str, frame: pl.DataFrame) -> None:
+        """Append the one row of `frame` unless its `key` is there, and make that row the newest."""
+        self.append(table, frame, unless_present=[key])
+        self.execute(f"UPDATE {table} SET used_at = now() WHERE {key} = $id", id=frame[key].item())
+
     def execute(self, sql: str, **params: object) -> None:
         """Run one statement with bound parameters (`$name`)."""
         self._connection.execute(sql, params or None)

@@ -43,7 +43,7 @@ _BUCKETING = """
     SELECT bucketing.bucketing_id, bucketing.grader, bucketing.k, sample_set.*
     FROM bucketings AS bucketing JOIN sample_sets AS sample_set USING (sample_set_id)
     WHERE bucketing.bucketing_id LIKE $prefix || '%'
-    ORDER BY bucketing.created_at DESC, bucketing.bucketing_id
+    ORDER BY bucketing.used_at DESC, bucketing.bucketing_id
 """
 _MEMBERS = """
     SELECT bucket, question_id FROM buckets WHERE bucketing_id = $bucketing_id ORDER BY question_id
@@ -271,9 +271,7 @@ def _register(
     ]
     key = ["experiment_id", "arm_id", "subset", "role"]
     with store.transaction() as transaction:
-        # Asked for again, the same experiment becomes the newest, which is what `report` takes.
-        transaction.execute("DELETE FROM experiments WHERE experiment_id = $id", id=experiment_id)
-        transaction.append("experiments", pl.DataFrame([experiment]))
+        transaction.use("experiments", "experiment_id", pl.DataFrame([experiment]))
         transaction.append("arm_roles", pl.DataFrame(roles), key)
     return experiment_id
 

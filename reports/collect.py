@@ -64,10 +64,10 @@ def collect_study(store: Store, experiment_id: str | None = None) -> Study:
 
 
 EXPERIMENTS = """
-SELECT experiment_id, bucketing_id FROM experiments ORDER BY created_at DESC, experiment_id
+SELECT experiment_id, bucketing_id FROM experiments ORDER BY used_at DESC, experiment_id
 """
 LATEST_BUCKETING = """
-SELECT bucketing_id FROM bucketings ORDER BY created_at DESC, bucketing_id LIMIT 1
+SELECT bucketing_id FROM bucketings ORDER BY used_at DESC, bucketing_id LIMIT 1
 """
 
 

@@ -33,7 +33,7 @@ TEXTS_PER_WRITE = 20_000
 
 _SAMPLE_SETS = """
     SELECT sample_set_id FROM sample_sets WHERE sample_set_id LIKE $prefix || '%'
-    ORDER BY created_at DESC, sample_set_id
+    ORDER BY used_at DESC, sample_set_id
 """
 _UNGRADED_TEXTS = """
     SELECT DISTINCT rollout.question_id, question.answers_hash, rollout.text,
@@ -227,9 +227,7 @@ def _store_buckets(
         pl.Series("p_high", bounds.high_Q),
     )
     with store.transaction() as transaction:
-        # Asked for again, the same bucketing becomes the newest, which is what `ablate` takes.
-        transaction.execute("DELETE FROM bucketings WHERE bucketing_id = $id", id=bucketing_id)
-        transaction.append("bucketings", pl.DataFrame([bucketing]))
+        transaction.use("bucketings", "bucketing_id", pl.DataFrame([bucketing]))
         transaction.append("buckets", members, unless_present=["bucketing_id", "question_id"])
     if left_out:
         say(

@@ -226,7 +226,7 @@ def _register(store: Store, sample_set: SampleSet, settings: SampleSettings) -> 
     again = settings.model_copy(update={"n": SampleSettings().n, "new_set": False})
     known = store.read(
         "SELECT * FROM sample_sets SEMI JOIN rollouts USING (sample_set_id) "
-        "ORDER BY created_at DESC, sample_set_id"
+        "ORDER BY used_at DESC, sample_set_id"
     )
     is_known = sample_set.sample_set_id in known["sample_set_id"]
     if not known.is_empty() and not is_known and not settings.new_set:
@@ -250,8 +250,9 @@ def _register(store: Store, sample_set: SampleSet, settings: SampleSettings) -> 
         "command": command_line("sample", again, store.path),
     }
     with store.transaction() as transaction:
-        # Asked for again, the same sample set becomes the newest, which is what `bucket` takes.
+        transaction.use("sample_sets", "sample_set_id", pl.DataFrame([row]))
         transaction.execute(
-            "DELETE FROM sample_sets WHERE sample_set_id = $id", id=sample_set.sample_set_id
+            "UPDATE sample_sets SET command = $command WHERE sample_set_id = $id",
+            command=row["command"],
+            id=sample_set.sample_set_id,
         )
-        transaction.append("sample_sets", pl.DataFrame([row]))

@@ -33,7 +33,8 @@ CREATE TABLE sample_sets (
     params        JSON NOT NULL,        -- everything that changes the distribution, weight hash included
     seed          BIGINT NOT NULL,
     command       VARCHAR NOT NULL DEFAULT 'attrib sample', -- continues it; takes --n
-    created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
+    created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    used_at       TIMESTAMPTZ NOT NULL DEFAULT now() -- the newest is what commands take by default
 );
 
 -- The questions a sample set was asked to answer, written before the first rollout: what an
@@ -70,7 +71,8 @@ CREATE TABLE bucketings (
     grader        VARCHAR NOT NULL,
     k             INTEGER NOT NULL,
     cuts          JSON NOT NULL,        -- {"rarely": 0.0625, "sometimes": 0.5}, fractions of k
-    created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
+    created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    used_at       TIMESTAMPTZ NOT NULL DEFAULT now() -- the newest is what commands take by default
 );
 
 CREATE TABLE buckets (
@@ -103,7 +105,8 @@ CREATE TABLE experiments (
     experiment_id VARCHAR PRIMARY KEY,
     bucketing_id  VARCHAR NOT NULL,
     params        JSON NOT NULL,        -- settings shared by the arms
-    created_at    TIMESTAMPTZ NOT NULL DEFAULT now()
+    created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
+    used_at       TIMESTAMPTZ NOT NULL DEFAULT now() -- the newest is what commands take by default
 );
 
 CREATE TABLE arm_roles (

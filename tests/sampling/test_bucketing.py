@@ -361,7 +361,7 @@ def test_the_bucketing_asked_for_last_is_the_newest(store: Store, grader: FakeGr
     write_study(store, {"a": texts(1, 32)})
 
     def newest() -> object:
-        by_age = "SELECT bucketing_id FROM bucketings ORDER BY created_at DESC LIMIT 1"
+        by_age = "SELECT bucketing_id FROM bucketings ORDER BY used_at DESC LIMIT 1"
         return store.read(by_age).item()
 
     small = bucket_questions(store, BucketSettings(k=16))
