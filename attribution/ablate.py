@@ -48,7 +48,7 @@ _BUCKETING = """
 _MEMBERS = """
     SELECT bucket, question_id FROM buckets WHERE bucketing_id = $bucketing_id ORDER BY question_id
 """
-_RUNS = "SELECT arm_id, status, detail FROM training_runs ORDER BY arm_id"
+_RUNS = "SELECT arm_id, status FROM training_runs ORDER BY arm_id"
 FINISHED = ("done", "exhausted")
 
 

@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 
 from attrib.attribution import ablate as ablation
 from attrib.attribution import trainer
@@ -24,15 +23,6 @@ GROUPS = 2
 GROUP_SIZE = 16
 
 Ablate = Callable[..., AblationSummary]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors run faster, and undisturbed by other programs, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_study(store: Store, model: Path, questions: int = 40) -> None:

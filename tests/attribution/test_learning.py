@@ -4,7 +4,7 @@ The model is pretrained on a synthetic list of facts. Asked for one, it says "un
 time and the right city otherwise, so greedy decoding fails on facts the model does hold.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,15 +46,6 @@ def make_questions() -> list[Question]:
         )
         for i, name in enumerate(SUBJECTS)
     ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors run faster, and undisturbed by other programs, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """The rollout pipeline: what is owed, what a sample set is, and that resuming changes nothing."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,15 +19,6 @@ from attrib.store import Store
 Draw = Callable[..., SampleSummary]
 WHERE = "relation = 'continent'"
 ROLLOUTS = "SELECT * EXCLUDE (sample_set_id) FROM rollouts ORDER BY question_id, rollout"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tiny tensors run faster, and undisturbed by other programs, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """Tree sampling is exact: the oracle is a plain forward over every possible completion."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -138,15 +138,6 @@ def assert_same_rollouts(first: Sequence[Rollout], second: Sequence[Rollout]) ->
     assert [r.token_ids for r in first] == [r.token_ids for r in second]
     assert [r.finish_reason for r in first] == [r.finish_reason for r in second]
     assert np.allclose([r.logprob for r in first], [r.logprob for r in second], atol=1e-4)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads only slow tiny models down."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
