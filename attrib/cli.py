@@ -56,6 +56,9 @@ PrintConfig = Annotated[
     typer.Option("--print-config", help="Show each setting and where it comes from; do nothing."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
+TREE: Any = {"rich_help_panel": "The tree engine"}
+VLLM: Any = {"rich_help_panel": "The vllm engine"}
+SERVER: Any = {"rich_help_panel": "The server engine"}
 
 
 def main() -> None:
@@ -98,7 +101,7 @@ def sample(
     ctx: typer.Context,
     db: Database = DEFAULT_DATABASE,
     model: Annotated[
-        str, typer.Option(help="smollm2-135m, a folder, or a hub id.")
+        str, typer.Option(help="smollm2-135m, a folder, a hub id, or the name a server gives it.")
     ] = "smollm2-135m",
     dataset: Annotated[str, typer.Option(help="Name of a data set.")] = "worldfacts",
     n: Annotated[int, typer.Option("--n", help="Rollouts per question.")] = 128,
@@ -106,14 +109,55 @@ def sample(
         str | None, typer.Option(help="SQL condition on questions.", metavar="SQL")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Number of questions.")] = None,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="tree, transformers, vllm, server; auto: the server where --url is given, vLLM "
+            "where it and CUDA are, otherwise tree."
+        ),
+    ] = "auto",
     temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Draw from a nucleus of this probability.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Draw from so many tokens; 0: from all.")] = 0,
     max_new_tokens: Annotated[int, typer.Option(help="Tokens until a rollout is cut off.")] = 16,
-    seed: Annotated[int, typer.Option(help="Rollout r depends on seed, question and r alone.")] = 0,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="Text that ends a rollout; may be repeated.", metavar="TEXT"),
+    ] = None,
     prompt: Annotated[
         Path | None, typer.Option(help="File with {question} in it.", metavar="FILE")
     ] = None,
+    chat: Annotated[
+        bool | None,
+        typer.Option(help="Ask through the chat template; default: where the model has one."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     new_set: Annotated[bool, typer.Option("--new-set", help="Start a second sample set.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would take; store nothing.")
+    ] = False,
+    max_live_nodes: Annotated[
+        int | None,
+        typer.Option(help="Rows of one forward; default: from the free memory.", **TREE),
+    ] = None,
+    tensor_parallel: Annotated[int, typer.Option(help="GPUs that share the model.", **VLLM)] = 1,
+    gpu_memory: Annotated[
+        float | None, typer.Option(help="Share of the GPU's memory.", **VLLM)
+    ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Tokens of prompt and response together.", **VLLM)
+    ] = None,
+    eager: Annotated[bool, typer.Option("--eager", help="Do not compile.", **VLLM)] = False,
+    url: Annotated[
+        str | None, typer.Option(help="Such as http://localhost:8000/v1.", **SERVER)
+    ] = None,
+    api_key_env: Annotated[
+        str, typer.Option(help="Environment variable that holds the key.", **SERVER)
+    ] = "OPENAI_API_KEY",
+    concurrency: Annotated[int, typer.Option(help="HTTP requests in flight.", **SERVER)] = 32,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", **SERVER)] = 120,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -123,11 +167,16 @@ def sample(
 
     Example: `attrib sample --n 128 --limit 64 --where "relation = 'capital'"`
     """
+    from attrib.sampling.dry_run import plan_rollouts
     from attrib.sampling.rollouts import SampleSettings, draw_rollouts
+    from attrib.tables import print_plan
 
     settings = _settings(ctx, SampleSettings)
     if print_config:
         return _show_config(ctx)
+    if dry_run:
+        plan = plan_rollouts(Store(db), settings)
+        return _print_json(plan) if as_json else print_plan(plan)
     summary = draw_rollouts(Store(db), settings)
     if as_json:
         return _print_json(summary)
@@ -330,7 +379,8 @@ def env(as_json: AsJson = False) -> None:
 
 def _settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
     """Return the command's settings from its parameters of the same names."""
-    return kind(**{name: value for name, value in ctx.params.items() if name in kind.model_fields})
+    given = {name: value for name, value in ctx.params.items() if name in kind.model_fields}
+    return kind(**{name: () if value == [] else value for name, value in given.items()})
 
 
 def _show_config(ctx: typer.Context) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from attrib.attribution.effects import Effect
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
+    from attrib.sampling.dry_run import SamplePlan
 
 WIDTH_OF_FILES = 240  # columns
 
@@ -64,6 +66,25 @@ def _simplify(item: object) -> object:
     if isinstance(item, list | tuple):
         return [_simplify(value) for value in item]
     return str(item)
+
+
+def print_plan(plan: "SamplePlan") -> None:
+    """Print what a sampling run would draw, and what it would take."""
+    lines = [
+        f"Engine      {plan.engine}",
+        f"Questions   {plan.questions:,} × {plan.n} rollouts",
+        f"Stored      {plan.already_stored:,} rollouts",
+        f"To draw     {plan.rollouts:,} rollouts",
+    ]
+    if plan.seconds is not None and plan.tokens is not None and plan.megabytes is not None:
+        seconds = round(plan.seconds)
+        lines += [
+            f"Tokens      about {plan.tokens:,}",
+            f"Time        about {timedelta(seconds=seconds)}, after loading the model",
+            f"Disk        at most about {plan.megabytes:,.1f} MB",
+            f"Probe       {plan.probed_rollouts:,} rollouts, not stored",
+        ]
+    _print(*lines)
 
 
 def print_bucketing(bucketing: "Bucketing") -> None:

@@ -8,7 +8,7 @@ does not stop the others, and a killed one goes on from its last checkpoint.
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -32,9 +32,11 @@ from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError, DataError, ModelError, TrainingError
 from attrib.progress import say
 from attrib.roles import Role
+from attrib.sampling.engine import EngineName
 from attrib.sampling.grading import Grader, make_grader
-from attrib.sampling.models import load_model
-from attrib.sampling.responder import Responder, SampleSet, describe_model
+from attrib.sampling.models import load_files, load_model
+from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
+from attrib.sampling.tree import TreeEngine
 from attrib.store import Store
 
 SMALL_BUCKET = 8  # questions; below this a bucket is trained on only because it was named
@@ -110,7 +112,7 @@ def ablate(store: Store, settings: AblateSettings) -> AblationSummary:
     """
     _check(settings)
     with store.writing("attrib ablate", create=False):
-        bucketing = _load_bucketing(store, settings.bucketing)
+        bucketing = _settle_model(_load_bucketing(store, settings.bucketing), settings)
         held_out = _select_held_out(store, bucketing, settings)
         arms = _plan(bucketing, held_out, settings)
         experiment_id = _register(store, bucketing, held_out, arms, settings)
@@ -179,6 +181,11 @@ def _load_bucketing(store: Store, prefix: str) -> _Bucketing:
     sample_set = SampleSet.from_row({**row, "params": json.loads(row["params"])})
     if sample_set.temperature == 0.0:
         raise ConfigError("The sample set was drawn greedily; GRPO needs a temperature above 0.")
+    if sample_set.top_p < 1.0 or sample_set.top_k > 0:
+        raise ConfigError(
+            "The sample set was drawn with top-p or top-k; the policy gradient is that of the "
+            "whole distribution. Sample without them: attrib sample --new-set"
+        )
     members = store.read(_MEMBERS, bucketing_id=row["bucketing_id"])
     dataset = load_questions_of(store, row["sample_set_id"])
     by_id = {question.question_id: question for question in dataset}
@@ -192,6 +199,20 @@ def _load_bucketing(store: Store, prefix: str) -> _Bucketing:
             f"{grader.fingerprint}. Type: attrib bucket --k {row['k']}"
         )
     return _Bucketing(row["bucketing_id"], sample_set, grader, tuple(dataset), questions_by_bucket)
+
+
+def _settle_model(bucketing: _Bucketing, settings: AblateSettings) -> _Bucketing:
+    """Take the identity of a served model, of which only a name is known, from --model."""
+    sample_set = bucketing.sample_set
+    if sample_set.engine != EngineName.SERVER:
+        return bucketing
+    if settings.model is None:
+        raise ConfigError(
+            f"The rollouts come from a server that calls its model '{sample_set.model}'. Name the "
+            "folder or hub id that holds the same weights: --model"
+        )
+    identity = ModelIdentity.of_files(load_files(settings.model), sample_set.prompt)
+    return replace(bucketing, sample_set=replace(sample_set, identity=identity))
 
 
 def _select_held_out(
@@ -213,9 +234,7 @@ def _plan(
     sample_set = bucketing.sample_set
     base_params: dict[str, object] = {
         "method": "base",
-        "weights_hash": sample_set.weights_hash,
-        "prompt_hash": sample_set.prompt_hash,
-        "end_token_ids": sample_set.end_token_ids,
+        **asdict(sample_set.identity),
         "prompt": asdict(sample_set.prompt),
         "max_new_tokens": sample_set.max_new_tokens,
         "grader": bucketing.grader.fingerprint,
@@ -335,20 +354,19 @@ def _run(
     return True
 
 
-def _load_responder(bucketing: _Bucketing, settings: AblateSettings) -> Responder:
+def _load_responder(bucketing: _Bucketing, settings: AblateSettings) -> Responder[TreeEngine]:
     """Load a fresh copy of the base model and make sure that it is the one that was sampled."""
     sample_set = bucketing.sample_set
     language_model = load_model(settings.model or sample_set.model, settings.device)
-    differences = differing_keys(
-        sample_set.identity_of_model, describe_model(language_model, sample_set.prompt)
-    )
+    identity = ModelIdentity.of_files(language_model, sample_set.prompt)
+    differences = differing_keys(asdict(sample_set.identity), asdict(identity))
     if differences:
         raise ModelError(
             f"{language_model.name} is not the model the rollouts were drawn from "
             f"({'; '.join(differences)}). Name that one with --model, or draw rollouts of this one "
             "into another study: attrib sample --db FILE"
         )
-    return Responder(language_model, sample_set)
+    return Responder(TreeEngine(language_model), sample_set, language_model.tokenizer)
 
 
 def _checkpoint_of(store: Store, arm: Arm) -> Path:

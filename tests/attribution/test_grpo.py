@@ -22,7 +22,7 @@ from attrib.attribution.grpo import (
     group_loss,
     rollout_weights,
 )
-from attrib.sampling.tree import FinishReason, Rollout
+from attrib.sampling.engine import FinishReason, Rollout
 
 VOCABULARY = 30
 END = 0
@@ -55,7 +55,8 @@ def make_model(family: str) -> PreTrainedModel:
 
 def make_group(*completions: tuple[tuple[int, ...], bool]) -> Group:
     rollouts = tuple(
-        Rollout(i, tokens, 0.0, FinishReason.STOP) for i, (tokens, _) in enumerate(completions)
+        Rollout(i, "", tokens, len(tokens), 0.0, FinishReason.STOP)
+        for i, (tokens, _) in enumerate(completions)
     )
     correct_G = np.array([correct for _, correct in completions])
     return Group("question", (3, 4, 5), rollouts, correct_G)

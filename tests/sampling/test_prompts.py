@@ -24,6 +24,10 @@ NEEDS_ALTERNATION = (
 )
 
 
+def choose(tokenizer: PreTrainedTokenizerFast, file: Path | None = None) -> PromptStyle:
+    return choose_prompt_style(tokenizer.chat_template is not None, file)
+
+
 def spell(style: PromptStyle, tokenizer: PreTrainedTokenizerFast, question: str = QUESTION) -> str:
     text = tokenizer.decode(style.render(question, tokenizer))
     assert "<unk>" not in text
@@ -32,8 +36,8 @@ def spell(style: PromptStyle, tokenizer: PreTrainedTokenizerFast, question: str 
 
 def test_a_chat_model_gets_a_system_prompt(word_tokenizer: TokenizerBuilder) -> None:
     tokenizer = word_tokenizer()
-    style = choose_prompt_style(tokenizer)
-    assert style == PromptStyle(SYSTEM_PROMPT, "{question}", stop_at_newline=False)
+    style = choose(tokenizer)
+    assert style == PromptStyle(SYSTEM_PROMPT, "{question}", stop=())
     messages = [
         {"role": "system", "content": SYSTEM_PROMPT},
         {"role": "user", "content": QUESTION},
@@ -47,8 +51,8 @@ def test_a_plain_model_completes_and_stops_at_the_newline(
     word_tokenizer: TokenizerBuilder,
 ) -> None:
     tokenizer = word_tokenizer(chat_template=None)
-    style = choose_prompt_style(tokenizer)
-    assert style == PromptStyle(None, "Q: {question}\nA:", stop_at_newline=True)
+    style = choose(tokenizer)
+    assert style == PromptStyle(None, "Q: {question}\nA:", stop=("\n",))
     assert spell(style, tokenizer) == f"Q: {QUESTION}\nA:"
 
 
@@ -61,10 +65,10 @@ def test_a_chat_prompt_has_no_second_start_token(word_tokenizer: TokenizerBuilde
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
     )
-    ids = choose_prompt_style(tokenizer).render(QUESTION, tokenizer)
+    ids = choose(tokenizer).render(QUESTION, tokenizer)
     assert ids.count(start) == 3  # system, user, assistant
     tokenizer.chat_template = None
-    assert choose_prompt_style(tokenizer).render(QUESTION, tokenizer)[0] == start
+    assert choose(tokenizer).render(QUESTION, tokenizer)[0] == start
 
 
 def test_a_prompt_file_replaces_the_text(word_tokenizer: TokenizerBuilder, tmp_path: Path) -> None:
@@ -75,7 +79,7 @@ def test_a_prompt_file_replaces_the_text(word_tokenizer: TokenizerBuilder, tmp_p
         (TAKES_SYSTEM, f"<system>{SYSTEM_PROMPT}<user>Answer: {QUESTION} please<assistant>"),
     ]:
         tokenizer = word_tokenizer(chat_template=template)
-        assert spell(choose_prompt_style(tokenizer, file), tokenizer) == expected
+        assert spell(choose(tokenizer, file), tokenizer) == expected
 
 
 def test_braces_and_blanks_of_a_prompt_file_stay(
@@ -84,7 +88,7 @@ def test_braces_and_blanks_of_a_prompt_file_stay(
     file = tmp_path / "prompt.txt"
     file.write_text("{{}} {it} {question} { \n\n")
     tokenizer = word_tokenizer(chat_template=None)
-    style = choose_prompt_style(tokenizer, file)
+    style = choose(tokenizer, file)
     assert spell(style, tokenizer) == f"{{{{}}}} {{it}} {QUESTION} {{ \n"
 
 
@@ -95,7 +99,7 @@ def test_a_question_is_text_and_never_a_template(word_tokenizer: TokenizerBuilde
         (TAKES_SYSTEM, f"<system>{SYSTEM_PROMPT}<user>{odd}<assistant>"),
     ]:
         tokenizer = word_tokenizer(chat_template=template)
-        assert spell(choose_prompt_style(tokenizer), tokenizer, odd) == expected
+        assert spell(choose(tokenizer), tokenizer, odd) == expected
 
 
 @pytest.mark.parametrize("content", ["Answer it.", "{Question}", "{ question }", ""])
@@ -105,7 +109,7 @@ def test_a_prompt_file_without_a_place_is_refused(
     file = tmp_path / "prompt.txt"
     file.write_text(content)
     with pytest.raises(ConfigError, match=r"prompt\.txt.*put \{question\} in it"):
-        choose_prompt_style(word_tokenizer(), file)
+        choose(word_tokenizer(), file)
 
 
 def test_a_prompt_file_that_cannot_be_read_is_refused(
@@ -115,7 +119,7 @@ def test_a_prompt_file_that_cannot_be_read_is_refused(
     binary.write_bytes(b"\xff\xfe{question}")
     for file in (tmp_path / "absent.txt", tmp_path, binary):
         with pytest.raises(ConfigError, match=f"--prompt {file} cannot be read"):
-            choose_prompt_style(word_tokenizer(), file)
+            choose(word_tokenizer(), file)
 
 
 @pytest.mark.parametrize("template", [REFUSES_SYSTEM, DROPS_SYSTEM, NEEDS_ALTERNATION])
@@ -123,7 +127,7 @@ def test_without_a_system_role_the_text_goes_before_the_question(
     template: str, word_tokenizer: TokenizerBuilder
 ) -> None:
     tokenizer = word_tokenizer(chat_template=template)
-    assert spell(choose_prompt_style(tokenizer), tokenizer) == JOINED
+    assert spell(choose(tokenizer), tokenizer) == JOINED
 
 
 @pytest.mark.parametrize(
@@ -139,7 +143,23 @@ def test_a_template_that_cannot_ask_is_refused(
     template: str, problem: str, word_tokenizer: TokenizerBuilder
 ) -> None:
     tokenizer = word_tokenizer(chat_template=template)
-    style = choose_prompt_style(tokenizer)
+    style = choose(tokenizer)
     with pytest.raises(ModelError, match=problem) as caught:
         style.render(QUESTION, tokenizer)
     assert "\n" not in str(caught.value)
+
+
+def test_stop_strings_of_the_user_join_the_newline() -> None:
+    assert choose_prompt_style(True, stop=["END", "."]).stop == (".", "END")
+    assert choose_prompt_style(False, stop=["END", "END"]).stop == ("\n", "END")
+
+
+def test_a_prompt_holds_words_and_tokens(word_tokenizer: TokenizerBuilder) -> None:
+    tokenizer = word_tokenizer()
+    style = choose(tokenizer)
+    prompt = style.ask(QUESTION, tokenizer)
+    assert (prompt.system, prompt.text) == (SYSTEM_PROMPT, QUESTION)
+    assert list(prompt.token_ids) == style.render(QUESTION, tokenizer)
+    assert style.ask(QUESTION, None).token_ids == ()
+    plain = choose_prompt_style(False).ask(QUESTION, None)
+    assert (plain.system, plain.text) == (None, f"Q: {QUESTION}\nA:")

@@ -1,0 +1,213 @@
+"""Choosing an engine and making it ready.
+
+Owns the settings that name a model and say how it is run, and the one place where an engine's name
+becomes an engine. Nothing here draws.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from attrib.config import Settings
+from attrib.errors import ConfigError, missing_extra
+from attrib.progress import say
+from attrib.sampling.engine import Engine, EngineName
+from attrib.sampling.models import EMBEDDED_NAME, Dtype, load_files, load_model
+from attrib.sampling.prompts import PromptStyle, choose_prompt_style
+from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class EngineChoice(StrEnum):
+    """What `--engine` takes."""
+
+    AUTO = "auto"
+    """The server where --url is given, vLLM where it and a CUDA device are, otherwise tree."""
+    TREE = EngineName.TREE
+    TRANSFORMERS = EngineName.TRANSFORMERS
+    VLLM = EngineName.VLLM
+    SERVER = EngineName.SERVER
+
+
+class EngineSettings(Settings):
+    """Which model is asked, how, and by which engine."""
+
+    model: str = EMBEDDED_NAME
+    """`smollm2-135m`, a model folder, or a hub id; with a server, the name it serves."""
+    engine: EngineChoice = EngineChoice.AUTO
+    temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    top_k: int = Field(default=0, ge=0)
+    max_new_tokens: int = Field(default=16, ge=1)
+    """Tokens after which a response is cut off."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a response."""
+    prompt: Path | None = None
+    """File with the prompt; `{question}` marks the place of the question."""
+    chat: bool | None = None
+    """Whether to ask through the model's chat template; None does where it has one."""
+    seed: int = 0
+    device: str = "auto"
+    dtype: Dtype = Dtype.FLOAT32
+    max_live_nodes: int | None = Field(default=None, ge=1)
+    """Of the tree engine: rows of one forward; None derives it from the free memory."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """Of vLLM: GPUs that share the model."""
+    gpu_memory: float | None = Field(default=None, gt=0.0, le=1.0)
+    """Of vLLM: share of the GPU's memory it may take."""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Of vLLM: tokens of prompt and response together."""
+    eager: bool = False
+    """Of vLLM: do not compile the model."""
+    url: str | None = None
+    """Of the server: where it is, such as http://localhost:8000/v1."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Of the server: the environment variable that holds its key."""
+    concurrency: int = Field(default=32, ge=1)
+    """Of the server: HTTP requests in flight."""
+    timeout: float = Field(default=120.0, gt=0.0)
+    """Of the server: seconds to wait for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where rollouts will come from: what they belong to, and how to make the engine ready."""
+
+    sample_set: SampleSet
+    open: Callable[[], Responder[Engine]]
+    """Loads the model. Raises ModelError where the engine cannot serve it."""
+
+
+def find_source(settings: EngineSettings) -> Source:
+    """Find the model and settle the identity of its rollouts; no weights are loaded yet.
+
+    Raises:
+        ConfigError: settings contradict each other.
+        ModelError: the model or the server cannot be found.
+        MissingExtraError: the engine's packages are not installed.
+    """
+    name = choose_engine(settings)
+    if name == EngineName.SERVER:
+        return _find_server(settings)
+    files = load_files(settings.model)
+    is_chat = settings.chat
+    if is_chat is None:
+        is_chat = files.tokenizer.chat_template is not None
+    elif is_chat and files.tokenizer.chat_template is None:
+        raise ConfigError(f"--chat: {settings.model} has no chat template. Leave it out.")
+    style = choose_prompt_style(is_chat, settings.prompt, settings.stop)
+    here = Path(settings.model)
+    sample_set = _describe(
+        settings,
+        name,
+        str(here.resolve()) if here.is_dir() else settings.model,
+        ModelIdentity.of_files(files, style),
+        style,
+        settings.dtype,
+    )
+
+    def open_local() -> Engine:
+        say(f"Loading {settings.model} …")
+        if name == EngineName.VLLM:
+            from attrib.sampling.vllm_engine import VllmEngine, VllmSettings
+
+            engine: Engine = VllmEngine(
+                VllmSettings(
+                    model_folder=files.folder,
+                    dtype=settings.dtype,
+                    tensor_parallel_size=settings.tensor_parallel,
+                    gpu_memory_utilization=settings.gpu_memory,
+                    max_model_len=settings.max_model_len,
+                    enforce_eager=settings.eager,
+                )
+            )
+            return engine
+        language_model = load_model(settings.model, settings.device, settings.dtype)
+        if name == EngineName.TRANSFORMERS:
+            from attrib.sampling.generate import TransformersEngine
+
+            return TransformersEngine(language_model)
+        from attrib.sampling.tree import TreeEngine
+
+        return TreeEngine(language_model, settings.max_live_nodes)
+
+    return _source(sample_set, open_local, files.tokenizer)
+
+
+def choose_engine(settings: EngineSettings) -> EngineName:
+    """Return the engine that the settings ask for."""
+    if settings.engine == EngineChoice.AUTO:
+        if settings.url is not None:
+            return EngineName.SERVER
+        return EngineName.VLLM if _vllm_fits(settings.device) else EngineName.TREE
+    name = EngineName(settings.engine)
+    if (name == EngineName.SERVER) != (settings.url is not None):
+        needs = "needs the server's --url" if settings.url is None else "takes no --url"
+        raise ConfigError(f"--engine {name} {needs}.")
+    if name == EngineName.VLLM and importlib.util.find_spec("vllm") is None:
+        raise missing_extra("The vllm engine", "vllm", ImportError("vllm"))
+    return name
+
+
+def _vllm_fits(device: str) -> bool:
+    if device == "cpu" or importlib.util.find_spec("vllm") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _find_server(settings: EngineSettings) -> Source:
+    from attrib.sampling.server import ServerEngine, ServerSettings
+
+    engine = ServerEngine(
+        ServerSettings(
+            base_url=settings.url or "",
+            model="" if settings.model == EMBEDDED_NAME else settings.model,
+            api_key_env=settings.api_key_env,
+            concurrency=settings.concurrency,
+            timeout_seconds=settings.timeout,
+        )
+    )
+    model = engine.served_model()
+    style = choose_prompt_style(settings.chat is not False, settings.prompt, settings.stop)
+    identity = ModelIdentity.of_served(model, style)
+    sample_set = _describe(settings, EngineName.SERVER, model, identity, style, None)
+    return _source(sample_set, lambda: engine, None)
+
+
+def _describe(
+    settings: EngineSettings,
+    engine: EngineName,
+    model: str,
+    identity: ModelIdentity,
+    style: PromptStyle,
+    dtype: Dtype | None,
+) -> SampleSet:
+    return SampleSet(
+        model=model,
+        engine=engine,
+        identity=identity,
+        prompt=style,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+        max_new_tokens=settings.max_new_tokens,
+        dtype=dtype,
+        seed=settings.seed,
+    )
+
+
+def _source(
+    sample_set: SampleSet,
+    open_engine: Callable[[], Engine],
+    tokenizer: "PreTrainedTokenizerBase | None",
+) -> Source:
+    return Source(sample_set, lambda: Responder(open_engine(), sample_set, tokenizer))
