@@ -40,3 +40,8 @@ def missing_extra(feature: str, extra: str, cause: ImportError) -> MissingExtraE
         f"{feature} needs the package '{cause.name}', which is not installed. "
         f"Type: pip install 'attrib[{extra}]'"
     )
+
+
+def first_line(error: BaseException) -> str:
+    """Return what a message of another library says, in one line without its full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" .:")

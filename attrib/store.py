@@ -24,7 +24,7 @@ import polars as pl
 import tenacity
 from filelock import FileLock, Timeout
 
-from attrib.errors import StoreError
+from attrib.errors import StoreError, first_line
 
 WAIT_SECONDS = 30.0
 # Conditions and queries come from flags and shared study files: they reach the study, not the disk.
@@ -103,7 +103,7 @@ class Store:
             except AttributeError as none:  # a statement without a result yields no relation
                 raise StoreError("Only statements that return rows can be run here.") from none
             except (duckdb.Error, pl.exceptions.PolarsError) as error:
-                raise StoreError(f"The query failed: {_first_line(error)}") from error
+                raise StoreError(f"The query failed: {first_line(error)}") from error
 
     @contextmanager
     def writing(self, command: str, *, create: bool = True) -> Iterator[None]:
@@ -147,15 +147,11 @@ class Store:
             connection.execute("BEGIN")
             try:
                 yield Transaction(connection)
-            except duckdb.Error as error:
-                raise StoreError(
-                    f"{self.path} could not be written: {_first_line(error)}"
-                ) from error
-            try:
                 connection.execute("COMMIT")
             except duckdb.Error as error:
                 raise StoreError(
-                    f"{self.path} could not be written: {_first_line(error)}"
+                    f"{self.path} could not be written: {first_line(error)}. What it held before "
+                    "is intact; the same command continues."
                 ) from error
 
     def holder(self) -> Holder | None:
@@ -191,7 +187,10 @@ class Store:
                     f"{self.path} has been busy for {self._wait_seconds:.0f} s, held by {held}. "
                     "Close what has it open (a DuckDB shell?) and try again."
                 ) from error
-            raise StoreError(f"{self.path} cannot be opened: {_first_line(error)}") from error
+            raise StoreError(
+                f"{self.path} cannot be opened: {first_line(error)}. Is it damaged? Put a copy in "
+                "its place, or start another study: --db FILE"
+            ) from error
         try:
             yield connection
         except RuntimeError as error:
@@ -260,7 +259,3 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]

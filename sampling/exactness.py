@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from attrib.errors import ModelError
+from attrib.errors import ModelError, first_line
 from attrib.sampling.packed import OTHER_ENGINES, check_reach, forward_nodes, forward_tree
 from attrib.sampling.prefix_tree import build_prefix_tree
 from attrib.sampling.tree_attention import SlotCache, forward_step, plan_step
@@ -46,10 +46,9 @@ def check_exact(module: "PreTrainedModel", prompt: Sequence[int]) -> None:
     try:
         difference = _largest_difference(module, branches, len(prompt))
     except Exception as error:  # a model may fail in any way on inputs it was not written for
-        reason = (str(error).splitlines() or [""])[0]
         raise ModelError(
             f"The tree engine cannot serve {kind}: its forward refuses a tree "
-            f"({type(error).__name__}: {reason}). {REMEDY}"
+            f"({type(error).__name__}: {first_line(error)}). {REMEDY}"
         ) from error
     if not difference < TOLERANCE.get(module.dtype, 0.0):
         raise ModelError(

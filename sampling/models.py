@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from attrib.config import cache_folder, canonical_json
-from attrib.errors import AttribError, ModelError, missing_extra
+from attrib.errors import AttribError, ModelError, first_line, missing_extra
 from attrib.progress import say
 
 if TYPE_CHECKING:
@@ -150,15 +150,14 @@ def load_model(name: str, device: str = "auto", dtype: Dtype = Dtype.FLOAT32) ->
     try:
         module = module.to(device).eval()
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"--device {device} cannot be used: {_first_line(error)}") from error
+        raise ModelError(f"--device {device} cannot be used: {first_line(error)}") from error
     return LanguageModel(
         files.name, folder, files.weights_hash, files.tokenizer, files.end_token_ids, module
     )
 
 
 def _unreadable(folder: Path, error: Exception) -> ModelError:
-    reason = _first_line(error).rstrip(" .:")
-    return ModelError(f"The model in {folder} cannot be loaded: {reason}. {FETCH_AGAIN}")
+    return ModelError(f"The model in {folder} cannot be loaded: {first_line(error)}. {FETCH_AGAIN}")
 
 
 def find_model(name: str) -> Path:
@@ -224,7 +223,7 @@ def _hub_folder(name: str) -> Path:
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
         raise ModelError(
             f"The model '{name}' is not on this machine and the hub cannot be reached "
-            f"({type(error).__name__}: {_first_line(error)[:120]}). {choices}"
+            f"({type(error).__name__}: {first_line(error)[:120]}). {choices}"
         ) from None
 
 
@@ -245,7 +244,7 @@ def _embedded_folder() -> Path:
     except Exception as error:  # a full disk, a folder that cannot be written, a faulty library
         raise ModelError(
             f"{EMBEDDED_NAME} cannot be converted into {folder.parent}, which takes 0.6 GB: "
-            f"{_first_line(error)}. Set ATTRIB_HOME to use another folder."
+            f"{first_line(error)}. Set ATTRIB_HOME to use another folder."
         ) from error
     return folder
 
@@ -322,7 +321,3 @@ def _redirect_stderr(target: int) -> Iterator[None]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

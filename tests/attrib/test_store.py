@@ -408,6 +408,61 @@ def test_a_folder_without_permission_is_one_clear_error(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
+def test_a_full_disk_is_one_clear_error_and_nothing_is_lost(store: Store, tmp_path: Path) -> None:
+    """The limit on file sizes stands for the disk: DuckDB meets either in a write that fails."""
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.append("selections", selection(0, 10))
+    size = store.path.stat().st_size
+    script = f"""
+import resource, signal
+from pathlib import Path
+import polars as pl
+from attrib.errors import StoreError
+from attrib.store import Store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({size + 4096}, {size + 4096}))
+store = Store(Path({str(store.path)!r}))
+try:
+    with store.writing("attrib test"):
+        for i in range(100):
+            ids = [f"{{i}}-{{j}}" for j in range(20_000)]
+            with store.transaction() as transaction:
+                frame = pl.DataFrame({{"sample_set_id": ids, "question_id": ids}})
+                transaction.append("selections", frame)
+except StoreError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "could not be written" in done.stdout, done.stderr
+    assert "What it held before is intact" in done.stdout
+    assert done.stdout.count("\n") == 1
+    rows = store.read("SELECT question_id FROM selections WHERE sample_set_id = 's'")
+    assert len(rows) == 10
+    rows = store.read("SELECT count(*) AS n FROM selections WHERE sample_set_id <> 's'")
+    assert rows.item() % 20_000 == 0
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped"])
+def test_a_damaged_file_is_one_clear_error(store: Store, damage: str) -> None:
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.append("selections", selection(0, 50_000))
+    content = bytearray(store.path.read_bytes())
+    if damage == "cut":
+        content = content[:5_000]
+    else:
+        content[20_000::7] = bytes(255 - byte for byte in content[20_000::7])
+    store.path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"cannot be opened|query failed") as caught:
+        store.read("SELECT * FROM selections ORDER BY ALL")
+    assert "\n" not in str(caught.value)
+    assert store.path.read_bytes() == content
+
+
+def selection(first: int, stop: int) -> pl.DataFrame:
+    ids = [f"q{i}" for i in range(first, stop)]
+    return pl.DataFrame({"sample_set_id": ["s"] * len(ids), "question_id": ids})
+
+
 def test_the_lock_is_released_when_the_block_fails(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.writing("attrib test"):
         raise ZeroDivisionError

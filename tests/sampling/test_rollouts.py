@@ -1,7 +1,7 @@
 """The rollout pipeline: what is owed, what a sample set is, and that resuming changes nothing."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,8 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrib.data.library import import_dataset
-from attrib.errors import ConfigError, ModelError
+from attrib.errors import ConfigError, DataError, ModelError
+from attrib.sampling import dry_run, engines
 from attrib.sampling import rollouts as pipeline
+from attrib.sampling.bucketing import BucketSettings, bucket_questions
+from attrib.sampling.dry_run import SamplePlan, plan_rollouts
+from attrib.sampling.engine import (
+    Answered,
+    EngineName,
+    FinishReason,
+    Request,
+    Rollout,
+    SamplingParams,
+)
+from attrib.sampling.engines import Source, find_source
+from attrib.sampling.responder import Responder
 from attrib.sampling.rollouts import SampleSettings, SampleSummary, draw_rollouts, owed_ranges
 from attrib.store import Store
 
@@ -165,6 +178,8 @@ def test_asking_again_or_for_fewer_draws_nothing(store: Store, draw: Draw) -> No
         ({"temperature": 0.7}, "temperature: 1.0 → 0.7"),
         ({"seed": 5}, "seed: 0 → 5"),
         ({"max_new_tokens": 3}, "max_new_tokens: 4 → 3"),
+        ({"top_k": 3}, "top_k: 0 → 3"),
+        ({"engine": "transformers"}, "engine: 'tree' → 'transformers'"),
     ],
 )
 def test_other_settings_are_refused_and_named(
@@ -227,7 +242,8 @@ def test_streams_of_questions_differ(store: Store, draw: Draw) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"n": 0}, {"temperature": -1.0}, {"max_new_tokens": 0}, {"limit": 0}]
+    "changes",
+    [{"n": 0}, {"temperature": -1.0}, {"max_new_tokens": 0}, {"limit": 0}, {"top_p": 0.0}],
 )
 def test_settings_without_a_meaning_leave_no_sample_set(
     store: Store, draw: Draw, changes: dict[str, object]
@@ -244,22 +260,162 @@ def test_a_model_that_is_not_there_is_refused(store: Store, draw: Draw, tmp_path
     assert store.read("SELECT * FROM sample_sets").is_empty()
 
 
+# --- engines that fail, and what is written -------------------------------------------------------
+
+
+class FlakyEngine:
+    """Answers with the question's position; fails or breaks off as told."""
+
+    name = EngineName.SERVER
+    is_reproducible = False
+
+    def __init__(self, failing: Callable[[Request, int], bool], breaks_after: int = 10_000) -> None:
+        self._failing = failing
+        self._breaks_after = breaks_after
+        self.asked: list[tuple[int, int]] = []
+
+    def respond(
+        self, requests: Sequence[Request], params: SamplingParams, seed: int
+    ) -> Iterator[Answered]:
+        order = range(len(requests))[::-1]  # answers need not come in the order of the questions
+        for done, position in enumerate(order):
+            if done == self._breaks_after:
+                raise KeyboardInterrupt
+            request = requests[position]
+            self.asked.append((request.first, request.stop))
+            yield Answered(
+                position,
+                [
+                    Rollout.failed(index)
+                    if self._failing(request, index)
+                    else Rollout(index, f"r{index}", (), 1, None, FinishReason.STOP)
+                    for index in range(request.first, request.stop)
+                ],
+            )
+
+
+@pytest.fixture
+def use_engine(monkeypatch: pytest.MonkeyPatch) -> Callable[[FlakyEngine], FlakyEngine]:
+    """Return `use(engine)`, which puts an engine behind whatever model is asked for."""
+
+    def use(engine: FlakyEngine) -> FlakyEngine:
+        def find(settings: SampleSettings) -> Source:
+            source = find_source(settings)
+            opened = lambda: Responder(engine, source.sample_set, None)  # noqa: E731
+            return Source(source.sample_set, opened)
+
+        monkeypatch.setattr(pipeline, "find_source", find)
+        return engine
+
+    return use
+
+
 def test_what_was_drawn_before_an_error_is_stored(
-    store: Store, draw: Draw, monkeypatch: pytest.MonkeyPatch
+    store: Store, draw: Draw, use_engine: Callable[[FlakyEngine], FlakyEngine]
 ) -> None:
-    real = pipeline.Responder.text
-    graded = []
-
-    def fail_late(self: pipeline.Responder, rollout: object) -> str:
-        graded.append(rollout)
-        if len(graded) > 3 * 8:
-            raise KeyboardInterrupt
-        return real(self, rollout)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline.Responder, "text", fail_late)
-        with pytest.raises(KeyboardInterrupt):
-            draw()
+    use_engine(FlakyEngine(lambda request, index: False, breaks_after=3))
+    with pytest.raises(KeyboardInterrupt):
+        draw()
     assert len(stored(store)) == 3 * 8  # whole questions only
+    use_engine(FlakyEngine(lambda request, index: False))
     summary = draw()
     assert (summary.drawn, summary.already_stored) == (56, 24)
+    assert len(stored(store)) == 80
+
+
+def test_failed_rollouts_are_stored_as_such_and_drawn_again(
+    store: Store, draw: Draw, use_engine: Callable[[FlakyEngine], FlakyEngine]
+) -> None:
+    use_engine(FlakyEngine(lambda request, index: index in (2, 3, 6)))
+    with pytest.raises(ModelError, match=r"30 of 80 rollouts failed.*draws the failed ones again"):
+        draw()
+    rows = stored(store)
+    assert len(rows) == 80
+    failed = rows.filter(finish_reason="error")
+    assert sorted(set(failed["rollout"])) == [2, 3, 6]
+    assert (failed["text"] == "").all()
+
+    again = use_engine(FlakyEngine(lambda request, index: index == 6))
+    with pytest.raises(ModelError, match="10 of 30 rollouts failed"):
+        draw()
+    assert set(again.asked) == {(2, 4), (6, 7)}
+    assert len(stored(store)) == 80
+    assert len(stored(store, "finish_reason = 'error'")) == 10
+    use_engine(FlakyEngine(lambda request, index: False))
+    assert draw().drawn == 10
+    assert set(stored(store)["finish_reason"]) == {"stop"}
+    assert stored(store).select("question_id", "rollout").is_unique().all()
+
+
+def test_failed_rollouts_are_never_graded(
+    store: Store, draw: Draw, use_engine: Callable[[FlakyEngine], FlakyEngine]
+) -> None:
+    use_engine(FlakyEngine(lambda request, index: index == 3))
+    with pytest.raises(ModelError):
+        draw(n=16)
+    with pytest.raises(DataError):
+        bucket_questions(store, BucketSettings(k=16))
+    assert store.read("SELECT * FROM verdicts WHERE text = ''").is_empty()
+    bucketing = bucket_questions(store, BucketSettings(k=3, cut_rarely=0.1))
+    assert sum(row.questions for row in bucketing.rows) == 10
+
+
+def test_whether_rollouts_can_be_drawn_again_is_recorded(
+    store: Store, draw: Draw, use_engine: Callable[[FlakyEngine], FlakyEngine]
+) -> None:
+    draw(limit=1)
+    draw(limit=1, engine="transformers", new_set=True)
+    rows = store.read("SELECT engine, reproducible FROM sample_sets ORDER BY engine")
+    assert rows.rows() == [("transformers", False), ("tree", True)]
+
+
+def test_nothing_owed_loads_no_model(
+    store: Store, draw: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw()
+    monkeypatch.setattr(engines, "load_model", lambda *_: pytest.fail("the model was loaded"))
+    assert draw().drawn == draw(n=4).drawn == 0
+
+
+# --- dry run --------------------------------------------------------------------------------------
+
+
+def plan(store: Store, model: Path, **changes: object) -> SamplePlan:
+    settings = {"model": str(model), "n": 8, "where": WHERE, "max_new_tokens": 4, **changes}
+    return plan_rollouts(store, SampleSettings(**settings))
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, continent_model: Path) -> None:
+    store = Store(tmp_path / "new.duckdb")
+    found = plan(store, continent_model, limit=10)
+    assert list(tmp_path.iterdir()) == []
+    assert (found.questions, found.n, found.rollouts, found.already_stored) == (10, 8, 80, 0)
+    assert found.engine == "tree"
+    assert found.probed_rollouts == 80
+    assert found.seconds is not None
+    assert found.seconds > 0
+
+
+def test_a_dry_run_knows_what_is_stored(store: Store, draw: Draw, continent_model: Path) -> None:
+    draw()
+    before = stored(store)
+    found = plan(store, continent_model, limit=10, n=24)
+    assert (found.rollouts, found.already_stored, found.probed_rollouts) == (160, 80, 160)
+    drawn = draw(n=24)
+    assert found.tokens == drawn.tokens, "the whole of it was probed"
+    assert stored(store, "rollout < 8").equals(before)
+    done = plan(store, continent_model, limit=10, n=24)
+    assert (done.rollouts, done.tokens, done.seconds, done.megabytes) == (0, None, None, None)
+    with pytest.raises(ConfigError, match="under other settings"):
+        plan(store, continent_model, seed=9)
+
+
+def test_a_dry_run_scales_its_probe(
+    store: Store, continent_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "PROBE_QUESTIONS", (2,))
+    found = plan(store, continent_model)
+    assert found.probed_rollouts == 16
+    assert found.rollouts > 1_000
+    assert found.tokens == pytest.approx(2.5 * found.rollouts, rel=0.6)
+    assert found.megabytes == pytest.approx(found.rollouts * 55 / 1e6, rel=0.3)
