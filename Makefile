@@ -3,13 +3,25 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test lint types clean
+.PHONY: demo test test-vllm check-exact benchmark lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
 
 test: lint types
 	.venv/bin/pytest --numprocesses 2 --dist loadfile
+
+# The tests against vLLM itself and its server, in an environment of their own (minutes).
+test-vllm: .venv-vllm/.ready
+	.venv-vllm/bin/python -m pytest tests/vllm
+
+# Are tree rollouts distributed as those of `generate`? (a quarter of an hour)
+check-exact: .venv/.local-ready
+	.venv/bin/python benchmarks/check_exact.py
+
+# Engines side by side (half an hour); on a quiet machine.
+benchmark: .venv/.local-ready .venv-vllm/.ready
+	.venv/bin/python benchmarks/sampling.py
 
 lint: .venv/.dev-ready
 	.venv/bin/ruff check .
@@ -38,5 +50,12 @@ types: .venv/.dev-ready
 	@$(PIP) install --constraint constraints.txt --editable '.[local,dev]'
 	@touch $@
 
+.venv-vllm/.ready: pyproject.toml constraints-vllm.txt
+	@echo "Installing vLLM for the CPU into .venv-vllm (minutes) …"
+	@$(PYTHON) -m venv --clear .venv-vllm
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --requirement constraints-vllm.txt
+	@.venv-vllm/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --editable .
+	@touch $@
+
 clean:
-	rm -rf .venv build demo
+	rm -rf .venv .venv-vllm build demo

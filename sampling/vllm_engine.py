@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import math
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -33,6 +34,7 @@ from attrib.sampling.engine import (
 from attrib.sampling.quiet_log import QuietLog
 
 LEAST_TEMPERATURE = 0.01  # below it vLLM samples at 0.01
+FEW_CORES = 4
 LONGEST_REASON = 300  # characters; vLLM may list all its models
 SERVICE = {
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -257,14 +259,28 @@ def _arguments(settings: VllmSettings) -> dict[str, Any]:
     if settings.gpu_memory_utilization is not None:
         arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
     if current_platform.is_cpu():
+        arguments |= _arguments_for_cpu(settings)
+    return arguments
+
+
+def _arguments_for_cpu(settings: VllmSettings) -> dict[str, Any]:
+    """Return what a CPU needs for seeds, memory and speed, and set its environment variables."""
+    if settings.gpu_memory_utilization is None:
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(_quarter_of_memory_gib()))
+    if (os.cpu_count() or 1) <= FEW_CORES:  # vLLM would keep one of them free
+        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
+    has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
+    is_eager = settings.enforce_eager or not has_compiler
+    if is_eager:  # parts of the sampler would be compiled all the same
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    return {
+        "enforce_eager": is_eager,
         # A prompt computed in pieces would need a seeded generator to be wound back, which only
         # those of GPUs can.
-        arguments["enable_chunked_prefill"] = False
-        if settings.gpu_memory_utilization is None:
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(_quarter_of_memory_gib()))
-        if settings.enforce_eager:  # else parts of the sampler are compiled all the same
-            os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    return arguments
+        "enable_chunked_prefill": False,
+        # Rollouts share whole blocks of their prompt; at 128, the default, short prompts have none.
+        "block_size": 32,
+    }
 
 
 def _quarter_of_memory_gib() -> int:
