@@ -12,8 +12,10 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -46,7 +48,6 @@ class Timing:
     prefixes_per_second: float
     plain_tokens_per_second: float | None
     megabytes_over_model: float
-    note: str
 
 
 def main() -> None:
@@ -118,12 +119,10 @@ def _time(arguments: argparse.Namespace) -> Timing:
     for _ in responder.respond([replace(r, stop=8) for r in requests[:4]], seed=1):
         pass
     plain = None if engine != "tree" else _time_plain(responder.engine.language_model.module)
-    process = psutil.Process()
-    before = process.memory_info().rss
-    started = time.perf_counter()
-    answers = list(responder.respond(requests, seed=0))
-    seconds = time.perf_counter() - started
-    peak = _peak_bytes() - before
+    with _watch_memory() as memory:
+        started = time.perf_counter()
+        answers = list(responder.respond(requests, seed=0))
+        seconds = time.perf_counter() - started
     if engine == "tree":  # once more: another program may have taken a core in the meantime
         plain = max(plain, _time_plain(responder.engine.language_model.module))
 
@@ -142,8 +141,7 @@ def _time(arguments: argparse.Namespace) -> Timing:
         tokens_per_second=tokens / seconds,
         prefixes_per_second=nodes / seconds,
         plain_tokens_per_second=plain,
-        megabytes_over_model=peak / 1e6,
-        note=getattr(responder.engine, "note", ""),
+        megabytes_over_model=(max(memory) - memory[0]) / 1e6,
     )
 
 
@@ -170,11 +168,23 @@ def _time_plain(module: object) -> float:
     return best
 
 
-def _peak_bytes() -> int:
-    """Return the largest memory this process has held."""
-    import resource
+@contextmanager
+def _watch_memory() -> Iterator[list[int]]:
+    """Yield a list that gets this process's memory in bytes, first now, then 20 times a second."""
+    process, done = psutil.Process(), threading.Event()
+    seen = [process.memory_info().rss]
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    def watch() -> None:
+        while not done.wait(0.05):
+            seen.append(process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _describe_machine() -> dict[str, object]:
