@@ -25,7 +25,8 @@ from attrib.sampling.tree import TreeEngine
 
 SIGNIFICANCE = 1e-3  # a true null is refused once in a thousand runs
 LARGEST_CHANGED_SHARE = 1e-3
-OTHER_WIDTH = 32
+OTHER_WIDTH = 32  # live nodes
+GENERATE_SEEDS = (1, 2)
 
 
 def main() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--questions", type=int, default=30)
     parser.add_argument("--n", type=int, default=128)
+    parser.add_argument("--seed", type=int, default=0, help="of the tree's rollouts")
     arguments = parser.parse_args()
 
     questions = training_questions(arguments.questions)
@@ -54,9 +56,9 @@ def main() -> None:
             for question, rollouts in zip(questions, drawn, strict=True)
         ])  # fmt: skip
 
-    tree = draw(TreeEngine(model), 0)
-    narrow = draw(TreeEngine(model, OTHER_WIDTH), 0)
-    plain = [draw(TransformersEngine(model), seed) for seed in (1, 2)]
+    tree = draw(TreeEngine(model), arguments.seed)
+    narrow = draw(TreeEngine(model, OTHER_WIDTH), arguments.seed)
+    plain = [draw(TransformersEngine(model), seed) for seed in GENERATE_SEEDS]
     pairs = [
         (one.token_ids, other.token_ids)
         for rollouts, others in zip(tree, narrow, strict=True)
