@@ -247,3 +247,34 @@ def test_an_interrupted_command_says_so_and_continues(
         "OR count(DISTINCT rollout) <> 128"
     )
     assert duplicates.is_empty()
+
+
+def test_a_dry_run_says_what_it_would_take(tmp_path: Path, continent_model: Path) -> None:
+    database = tmp_path / "new.duckdb"
+    common = ("--db", database, "--model", continent_model, "--n", 8, "--max-new-tokens", 4)
+    chosen = ("--where", "relation = 'continent'", "--limit", 3, "--dry-run")
+    result = attrib("sample", *common, *chosen)
+    assert result.exit_code == 0, result.stderr
+    assert "To draw     24 rollouts" in result.stdout
+    assert "Time        about 0:00:" in result.stdout
+    plan = json.loads(attrib("sample", *common, *chosen, "--json").stdout)
+    assert (plan["engine"], plan["rollouts"], plan["probed_rollouts"]) == ("tree", 24, 24)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stop_strings_and_engines_reach_the_store(tmp_path: Path, continent_model: Path) -> None:
+    database = tmp_path / "new.duckdb"
+    arguments = ("--db", database, "--model", continent_model, "--n", 6, "--limit", 2)
+    arguments += ("--where", "relation = 'continent'", "--max-new-tokens", 6, "--top-k", 5)
+    stops = ("--stop", "Asia", "--stop", "Africa", "--engine", "transformers")
+    result = attrib("sample", *arguments, *stops)
+    assert result.exit_code == 0, result.stderr
+    rows = Store(database).read(
+        "SELECT text, engine, params, command FROM rollouts JOIN sample_sets USING (sample_set_id)"
+    )
+    assert len(rows) == 12
+    assert not any("Asia" in text or "Africa" in text for text in rows["text"])
+    assert set(rows["engine"]) == {"transformers"}
+    params = json.loads(rows["params"][0])
+    assert (params["prompt"]["stop"], params["top_k"]) == (["\n", "Africa", "Asia"], 5)
+    assert "--stop Asia --stop Africa" in rows["command"][0]
