@@ -225,7 +225,8 @@ def test_an_interrupted_command_says_so_and_continues(
     assert process.stderr
     assert "Loading" in process.stderr.readline()
     assert "128000 to draw" in process.stderr.readline()
-    time.sleep(0.5)
+    while store.read("SELECT 1 FROM rollouts LIMIT 1").is_empty():
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
