@@ -4,7 +4,6 @@ One question at a time, its prompt repeated for every rollout, as `generate` doe
 the tree engine, and the yardstick for it; it serves every model that transformers can run.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from attrib.sampling.engine import (
     cut_at_stop,
 )
 from attrib.sampling.models import LanguageModel
+from attrib.sampling.randomness import derive_seed
 
 ROWS_AT_ONCE = 128  # rollouts of one call of `generate`
 
@@ -67,7 +67,7 @@ class TransformersEngine:
             torch.random.fork_rng(devices=devices),  # generate draws from the global generator
             _no_defaults(module),
         ):
-            torch.manual_seed(_seed_of(seed, request.stream, first))
+            torch.manual_seed(derive_seed(seed, request.stream, first))
             output: Any = module.generate(  # type: ignore[operator]
                 torch.tensor([prompt] * (stop - first), device=module.device),
                 generation_config=_generation_config(params),
@@ -172,8 +172,3 @@ def _generation_config(params: SamplingParams) -> GenerationConfig:
         use_cache=True,
         **sampling,
     )
-
-
-def _seed_of(seed: int, stream: str, first: int) -> int:
-    digest = hashlib.sha256(f"{seed}\n{stream}\n{first}".encode()).digest()
-    return int.from_bytes(digest[:7], "big")

@@ -9,7 +9,6 @@ Two things are lost on the way: a server does not tell which tokens it drew, and
 a text become U+FFFD, because no database stores them.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -76,12 +75,6 @@ class Call:
     def content(self) -> bytes:
         """Return the body; escapes let every text through, lone surrogates too."""
         return json.dumps(self.fields).encode("ascii")
-
-
-def derive_seed(seed: int, stream: str, first: int) -> int:
-    """Return the seed of the HTTP request whose first rollout is `first`, in 0 … 2^31 - 1."""
-    digest = hashlib.sha256(f"{seed}\n{stream}\n{first}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def completion_call(

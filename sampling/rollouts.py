@@ -50,7 +50,6 @@ class SampleSummary:
     n: int
     drawn: int
     already_stored: int
-    failed: int
     tokens: int
     seconds: float
 
@@ -175,7 +174,6 @@ def _draw_owed(
         n=n,
         drawn=missing,
         already_stored=wanted - missing,
-        failed=failed,
         tokens=tokens,
         seconds=time.monotonic() - started,
     )

@@ -19,13 +19,13 @@ from attrib.sampling.engine import Answered, EngineName, Request, Rollout, Sampl
 from attrib.sampling.openai_api import (
     Dialect,
     completion_call,
-    derive_seed,
     is_repetition,
     printable_line,
     read_model_names,
     read_rollouts,
     simplify,
 )
+from attrib.sampling.randomness import derive_seed
 from attrib.sampling.server_connection import (
     Connection,
     PassingError,
@@ -197,7 +197,7 @@ class _Run:
                 request.prompt,
                 self._params,
                 n,
-                derive_seed(self._seed, request.stream, first),
+                derive_seed(self._seed, request.stream, first) >> 25,  # 31 bits are taken by all
                 engine.dialect,
             )
             try:

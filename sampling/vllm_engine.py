@@ -8,20 +8,23 @@ vLLM runs the model in processes of its own. What they report is kept for the re
 and shown only where the user sets VLLM_LOGGING_LEVEL.
 """
 
-import hashlib
 import itertools
 import math
+import multiprocessing
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+import queue
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from pydantic import ValidationError
 
 from attrib.errors import ConfigError, ModelError, missing_extra
+from attrib.sampling.child_processes import ChildProcesses
 from attrib.sampling.engine import (
     Answered,
     EngineName,
@@ -31,45 +34,14 @@ from attrib.sampling.engine import (
     SamplingParams,
     cut_at_stop,
 )
-from attrib.sampling.quiet_log import QuietLog
+from attrib.sampling.randomness import derive_seed
+from attrib.sampling.vllm_settings import SERVICE, VllmSettings, start_arguments
+
+__all__ = ["VllmEngine", "VllmSettings"]
 
 LEAST_TEMPERATURE = 0.01  # below it vLLM samples at 0.01
-FEW_CORES = 4
 LONGEST_REASON = 300  # characters; vLLM may list all its models
-SERVICE = {
-    "VLLM_LOGGING_LEVEL": "ERROR",
-    "VLLM_LOGGING_STREAM": "ext://sys.stderr",  # stdout is for data
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-}
-"""What the environment says to vLLM where the user has not said otherwise."""
-
 _ENDS = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-
-
-@dataclass(frozen=True, slots=True)
-class VllmSettings:
-    """How vLLM runs a model.
-
-    Attributes:
-        model_folder: where the model's files are.
-        dtype: of weights and activations, such as float32 or bfloat16.
-        tensor_parallel_size: GPUs that share the model.
-        gpu_memory_utilization: share of the device's memory it may take; None leaves it to vLLM on
-            a GPU and gives a quarter of the machine's memory to the keys and values elsewhere.
-        max_model_len: tokens of prompt and response together; None takes as many as the model
-            reads and the memory holds.
-        enforce_eager: do not compile the model: a quicker start and slower tokens.
-        in_flight: requests at once; what a kill loses.
-    """
-
-    model_folder: Path
-    dtype: str
-    tensor_parallel_size: int = 1
-    gpu_memory_utilization: float | None = None
-    max_model_len: int | None = None
-    enforce_eager: bool = False
-    in_flight: int = 64
 
 
 class VllmEngine:
@@ -88,13 +60,18 @@ class VllmEngine:
         for variable, value in SERVICE.items():
             os.environ.setdefault(variable, value)
         is_quiet = os.environ["VLLM_LOGGING_LEVEL"] == SERVICE["VLLM_LOGGING_LEVEL"]
-        self._log = QuietLog() if is_quiet else None
-        with self._log.collect() if self._log else nullcontext():
+        self._processes = ChildProcesses(is_quiet=is_quiet)
+        others = set(multiprocessing.active_children())
+        with self._processes.starting():
             self._vllm = _import_vllm()
             try:
-                self._llm: Any = self._vllm.LLM(**_arguments(settings))
+                self._llm: Any = self._vllm.LLM(**start_arguments(settings))
             except Exception as error:  # vLLM, torch and transformers have errors of their own
                 raise self._failure("cannot run", error) from error
+        _report_death(
+            set(multiprocessing.active_children()) - others,
+            getattr(self._llm.llm_engine.engine_core, "outputs_queue", None),
+        )
         self._decode = self._llm.get_tokenizer().decode
         self._names = itertools.count()
 
@@ -138,6 +115,7 @@ class VllmEngine:
     def close(self) -> None:
         """End vLLM's processes, which frees the memory they hold; nothing more can be drawn."""
         self._llm.llm_engine.engine_core.shutdown()
+        self._processes.forget()
 
     def _check(self, requests: Sequence[Request], params: SamplingParams) -> None:
         if 0.0 < params.temperature < LEAST_TEMPERATURE:
@@ -219,8 +197,10 @@ class VllmEngine:
         )
 
     def _failure(self, what: str, error: Exception) -> ModelError:
-        logged = self._log.first_error() if self._log else None
-        reason = (logged or _reason(error)).rstrip(".")[:LONGEST_REASON]
+        reason = self._processes.first_error() or _reason(error)
+        if "root cause" in reason:  # it points to a log, in which there is none
+            reason = "one of its processes was killed"
+        reason = reason.rstrip(".")[:LONGEST_REASON]
         return ModelError(
             f"vLLM {what} the model in {self._settings.model_folder}: {reason}. Where memory ran "
             "out, lower --max-model-len or --gpu-memory, otherwise choose another --engine; "
@@ -241,57 +221,21 @@ def _import_vllm() -> Any:
     return vllm
 
 
-def _arguments(settings: VllmSettings) -> dict[str, Any]:
-    from vllm.platforms import current_platform  # type: ignore[import-not-found]
+def _report_death(cores: Collection[BaseProcess], answers: "queue.Queue[Exception] | None") -> None:
+    """Let the end of a process end the wait for its answers; vLLM would wait for ever."""
+    if not cores or answers is None:
+        return
 
-    arguments: dict[str, Any] = {
-        "model": str(settings.model_folder),
-        "dtype": settings.dtype,
-        "tensor_parallel_size": settings.tensor_parallel_size,
-        "max_model_len": settings.max_model_len or -1,  # as much as fits
-        "enforce_eager": settings.enforce_eager,
-        "enable_prefix_caching": True,
-        "generation_config": "vllm",  # not the sampling settings in the model's folder
-        "logprobs_mode": "raw_logprobs",  # at temperature 1, before top-p and top-k
-        "trust_remote_code": False,
-        "disable_log_stats": True,
-    }
-    if settings.gpu_memory_utilization is not None:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
-    if current_platform.is_cpu():
-        arguments |= _arguments_for_cpu(settings)
-    return arguments
+    def report() -> None:
+        wait([core.sentinel for core in cores])
+        answers.put(RuntimeError("one of its processes was killed"))
 
-
-def _arguments_for_cpu(settings: VllmSettings) -> dict[str, Any]:
-    """Return what a CPU needs for seeds, memory and speed, and set its environment variables."""
-    if settings.gpu_memory_utilization is None:
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", str(_quarter_of_memory_gib()))
-    if (os.cpu_count() or 1) <= FEW_CORES:  # vLLM would keep one of them free
-        os.environ.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
-    has_compiler = shutil.which(os.environ.get("CXX", "g++")) is not None
-    is_eager = settings.enforce_eager or not has_compiler
-    if is_eager:  # parts of the sampler would be compiled all the same
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-    return {
-        "enforce_eager": is_eager,
-        # A prompt computed in pieces would need a seeded generator to be wound back, which only
-        # those of GPUs can.
-        "enable_chunked_prefill": False,
-        # Rollouts share whole blocks of their prompt; at 128, the default, short prompts have none.
-        "block_size": 32,
-    }
-
-
-def _quarter_of_memory_gib() -> int:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, total // 4 // 2**30)
+    threading.Thread(target=report, name="attrib-vllm", daemon=True).start()
 
 
 def _seed_of(seed: int, request: Request) -> int:
     """Return the seed of the request's first rollout; vLLM adds 1 for each further one."""
-    digest = hashlib.sha256(f"{seed}\n{request.stream}".encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:7], "big") + request.first
+    return derive_seed(seed, request.stream) + request.first
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,24 @@ def test_a_failure_to_start_is_one_line(
         VllmEngine(settings)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_killed_process_ends_the_run(
+    letters_model: LanguageModel, prompts: list[Prompt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    others = set(multiprocessing.active_children())
+    engine = VllmEngine(
+        VllmSettings(letters_model.folder, "float32", max_model_len=160, enforce_eager=True)
+    )
+    params = SamplingParams(max_new_tokens=100, end_token_ids=frozenset(range(4, 20)))
+    answers = engine.respond(ask(prompts * 20, 0, 8), params, 0)
+    next(answers)
+    for process in set(multiprocessing.active_children()) - others:
+        process.kill()
+    with pytest.raises(ModelError, match=r"stopped running the model in .*: one of its processes"):
+        list(answers)
+    engine.close()
 
 
 def test_an_unknown_architecture_is_named(letters_model: LanguageModel, tmp_path: Path) -> None:
