@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm check-exact benchmark lint types clean
+.PHONY: demo test test-vllm check-exact check-coverage benchmark benchmark-training lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
@@ -19,9 +19,17 @@ test-vllm: .venv-vllm/.ready
 check-exact: .venv/.local-ready
 	.venv/bin/python benchmarks/check_exact.py
 
+# How often do the intervals over seeds hold the truth? (minutes)
+check-coverage: .venv/.local-ready
+	.venv/bin/python benchmarks/check_coverage.py
+
 # Engines side by side (half an hour); on a quiet machine.
 benchmark: .venv/.local-ready .venv-vllm/.ready
 	.venv/bin/python benchmarks/sampling.py
+
+# Seconds per update: tree, plain PyTorch, TRL (an hour); on a quiet machine.
+benchmark-training: .venv/.dev-ready
+	.venv/bin/python benchmarks/training.py
 
 lint: .venv/.dev-ready
 	.venv/bin/ruff check .
@@ -47,7 +55,7 @@ types: .venv/.dev-ready
 
 .venv/.dev-ready: .venv/.local-ready
 	@echo "Installing the development tools …"
-	@$(PIP) install --constraint constraints.txt --editable '.[local,dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[local,train,dev]'
 	@touch $@
 
 .venv-vllm/.ready: pyproject.toml constraints-vllm.txt

@@ -1,1 +1,4 @@
-"""Pure numerics: pass@k, intervals, buckets. No files, no clock, no global state."""
+"""Pure numerics: pass@k, buckets, intervals over questions and seeds, paired tests, Shapley values.
+
+No files, no clock, no global state.
+"""

@@ -1,14 +1,13 @@
 """Intervals and paired tests on proportions.
 
-Owns the confidence interval of one accuracy (exact, Wilson), of the gain between two evaluations of
-the same questions, and of the share one arm has in the full arm's gain. Refuses empty input,
-outcomes that are not boolean, and unpaired lengths; a share whose denominator may be zero is not a
-number but a `Share` with a reason. The paper (arXiv 2605.07153) says that one class of questions
-drives about 83 % of the gain; no interval of that number is known to us. Here each gain and share
-has one, and a share is withheld where the full gain is not clear of zero.
+Owns the confidence interval of one accuracy (exact, Wilson), of a mean of fractions (Student), and
+of the gain between two evaluations of the same questions, and the records that every interval and
+every share comes in. Refuses empty input, outcomes that are not boolean, and unpaired lengths. The
+paper (arXiv 2605.07153) compares accuracies before and after training; whether it gives intervals
+is not known to us.
 
 Everything here conditions on the training runs at hand: the intervals speak about other held-out
-questions, not about other training seeds.
+questions. For other training seeds, and for shares of a gain, see `analysis.seeds`.
 """
 
 import math
@@ -42,7 +41,10 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Gain of an arm over gain of the full arm; all three None, with a reason, where undefined."""
+    """Gain of an arm over gain of the full arm; all three None, with a reason, where undefined.
+
+    Estimated by `analysis.seeds.share_over_seeds`.
+    """
 
     value: float | None
     low: float | None
@@ -135,6 +137,35 @@ def wilson_bounds(mean_K: FloatArray, n: int, confidence: float = 0.95) -> Bound
     )
 
 
+def mean_interval(value_Q: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+    """Return the mean of values between 0 and 1 with Student's interval over questions.
+
+    Where all values are equal, or there is one, the Wilson bounds of that mean are given.
+
+    Args:
+        value_Q: Fractions, shape (Q,), Q at least 1.
+        confidence: Two-sided level.
+
+    Raises:
+        DataError: If there is no value, or one is not a fraction.
+        ConfigError: If `confidence` is outside (0, 1).
+
+    Source: Student 1908, Biometrika 6:1.
+    """
+    check_confidence(confidence)
+    value = np.asarray(value_Q, dtype=np.float64)
+    if value.ndim != 1 or not ((value >= 0.0) & (value <= 1.0)).all():
+        raise DataError(f"value_Q of shape {value.shape} must be fractions, one for each question.")
+    check_rollouts(value.size)
+    mean = float(value.mean())
+    if value.size < 2 or float(np.ptp(value)) < 1e-12:
+        wide = wilson_bounds(np.array([mean]), value.size, confidence)
+        return Interval(mean, float(wide.low_Q[0]), float(wide.high_Q[0]))
+    t = float(special.stdtrit(value.size - 1, 0.5 + confidence / 2.0))
+    half = t * float(value.std(ddof=1)) / math.sqrt(value.size)
+    return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
+
+
 def paired_gain(
     before_Q: npt.ArrayLike, after_Q: npt.ArrayLike, confidence: float = 0.95
 ) -> Interval:
@@ -193,87 +224,6 @@ def mcnemar_exact(before_Q: npt.ArrayLike, after_Q: npt.ArrayLike) -> float:
     if changed == 0:
         return 1.0
     return min(1.0, 2.0 * float(special.bdtr(min(gained, lost), changed, 0.5)))
-
-
-def gain_share(
-    before_Q: npt.ArrayLike,
-    arm_after_Q: npt.ArrayLike,
-    full_after_Q: npt.ArrayLike,
-    confidence: float = 0.95,
-) -> Share:
-    """Return an arm's gain as a share of the full arm's gain, with Fieller's interval.
-
-    Paired on questions, with Student's t at Q - 1 degrees of freedom. Two pseudo-questions are
-    added, on which the arm alone changes, once up and once down, as `paired_gain` does for a gain:
-    they leave the share as it is, and give a width where the arm changed almost no answer, or
-    almost the same ones as the full arm. (Without them, arms with a small true share often
-    have [0, 0].)
-
-    The share is undefined where the full gain is not clear of zero: where Fieller's set is
-    unbounded (g ≥ 1), or where `paired_gain` of the full arm contains zero, so that a report never
-    shows a share of a gain it calls unclear. It is also undefined where the full arm lost accuracy.
-
-    Args:
-        before_Q: Whether each held-out question was correct before training, shape (Q,), bool.
-        arm_after_Q: The same after training the arm, shape (Q,), bool.
-        full_after_Q: The same after training on everything, shape (Q,), bool.
-        confidence: Two-sided level.
-
-    Returns:
-        The share; below 0 where the arm lost accuracy, above 1 where it beat the full arm.
-
-    Raises:
-        DataError: If an array is empty, not boolean, or the lengths differ.
-        ConfigError: If `confidence` is outside (0, 1).
-
-    Source: Fieller 1954, J. R. Stat. Soc. B 16:175.
-    """
-    check_confidence(confidence)
-    before, full_after = _check_pair(before_Q, full_after_Q)
-    arm_after = check_outcomes(arm_after_Q, "arm_after_Q")
-    check_paired(before, arm_after, "before_Q and arm_after_Q")
-    questions = before.size
-    if questions < 2:
-        return Share(None, None, None, "one held-out question cannot show how much a gain varies")
-    arm_gain_Q = np.append(arm_after.astype(np.float64) - before, [1.0, -1.0])
-    full_gain_Q = np.append(full_after.astype(np.float64) - before, [0.0, 0.0])
-    arm_mean, full_mean = float(arm_gain_Q.mean()), float(full_gain_Q.mean())
-    covariance = np.cov(np.stack([arm_gain_Q, full_gain_Q])) / arm_gain_Q.size
-    t = float(special.stdtrit(questions - 1, 0.5 + confidence / 2.0))
-    reason = _refuse_share(paired_gain(before, full_after, confidence), full_mean, covariance, t)
-    if reason:
-        return Share(None, None, None, reason)
-    low, high = _solve_fieller(arm_mean, full_mean, covariance, t)
-    return Share(arm_mean / full_mean, low, high, "")
-
-
-def _refuse_share(gain: Interval, full_mean: float, covariance: FloatArray, t: float) -> str:
-    """Return why a share of this full gain is undefined, '' where it is defined."""
-    shown = f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
-    if gain.low <= 0.0 <= gain.high:
-        return f"the full arm's gain, {shown}, cannot be told from zero, so it has no shares"
-    if t * t * float(covariance[1, 1]) >= full_mean * full_mean:
-        return (
-            f"the full arm's gain, {shown}, cannot be told from zero by Student's t, which so few "
-            "questions call for, so it has no shares"
-        )
-    if full_mean < 0.0:
-        return f"the full arm lost accuracy, {shown}, so there is no gain to have a share of"
-    return ""
-
-
-def _solve_fieller(
-    arm_mean: float, full_mean: float, covariance: FloatArray, t: float
-) -> tuple[float, float]:
-    """Return the two shares θ at which (arm - θ·full)² equals t² times its variance.
-
-    They are the roots of a·θ² - 2·b·θ + c; a > 0 because g < 1 was checked.
-    """
-    a = full_mean**2 - t * t * float(covariance[1, 1])
-    b = arm_mean * full_mean - t * t * float(covariance[0, 1])
-    c = arm_mean**2 - t * t * float(covariance[0, 0])
-    root = math.sqrt(max(b * b - a * c, 0.0))
-    return (b - root) / a, (b + root) / a
 
 
 def _check_pair(before_Q: npt.ArrayLike, after_Q: npt.ArrayLike) -> tuple[BoolArray, BoolArray]:

@@ -5,14 +5,24 @@ misuse exits 2, an interruption 130. Nothing heavy is imported before a command 
 """
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from attrib import __version__
-from attrib.config import DEFAULT_DATABASE, Settings, cache_folder, describe_environment
+from attrib.ablate_command import ablate
+from attrib.config import DEFAULT_DATABASE, cache_folder, describe_environment
 from attrib.errors import AttribError, ConfigError
+from attrib.options import (
+    AsJson,
+    Database,
+    Device,
+    PrintConfig,
+    make_settings,
+    print_json,
+    show_config,
+)
 from attrib.progress import say
 from attrib.store import Store
 from attrib.study import StudyDefaults, read_study
@@ -20,8 +30,6 @@ from attrib.study import StudyDefaults, read_study
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130
 STEPS = ("sample", "bucket", "ablate", "report")  # what `attrib run` knows how to do
-
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
 class _Commands(TyperGroup):
@@ -47,15 +55,6 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-Database = Annotated[
-    Path, typer.Option("--db", envvar="ATTRIB_DB", help="The study's database.", metavar="FILE")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-PrintConfig = Annotated[
-    bool,
-    typer.Option("--print-config", help="Show each setting and where it comes from; do nothing."),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
 TREE: Any = {"rich_help_panel": "The tree engine"}
 VLLM: Any = {"rich_help_panel": "The vllm engine"}
 SERVER: Any = {"rich_help_panel": "The server engine"}
@@ -93,7 +92,14 @@ def root(
     defaults.
     """
     if study is not None:
-        ctx.default_map = _study_defaults(ctx, study)
+        defaults = _study_defaults(ctx, study)
+        several = defaults.get(ctx.invoked_subcommand or "", [{}])
+        if len(several) > 1:
+            raise ConfigError(
+                f"{study} has {len(several)} tables for `attrib {ctx.invoked_subcommand}`. To run "
+                f"them all, type: attrib run {study}"
+            )
+        ctx.default_map = {command: values[0] for command, values in defaults.items()}
 
 
 @app.command()
@@ -171,15 +177,15 @@ def sample(
     from attrib.sampling.rollouts import SampleSettings, draw_rollouts
     from attrib.tables import print_plan
 
-    settings = _settings(ctx, SampleSettings)
+    settings = make_settings(ctx, SampleSettings)
     if print_config:
-        return _show_config(ctx)
+        return show_config(ctx)
     if dry_run:
         plan = plan_rollouts(Store(db), settings)
-        return _print_json(plan) if as_json else print_plan(plan)
+        return print_json(plan) if as_json else print_plan(plan)
     summary = draw_rollouts(Store(db), settings)
     if as_json:
-        return _print_json(summary)
+        return print_json(summary)
     typer.echo(
         f"{summary.questions} questions × {summary.n} rollouts in {db}: {summary.drawn} drawn in "
         f"{summary.seconds:.0f} s ({summary.tokens} tokens), {summary.already_stored} were there."
@@ -212,67 +218,16 @@ def bucket(
     from attrib.sampling.bucketing import BucketSettings, bucket_questions
     from attrib.tables import print_bucketing
 
-    settings = _settings(ctx, BucketSettings)
+    settings = make_settings(ctx, BucketSettings)
     if print_config:
-        return _show_config(ctx)
+        return show_config(ctx)
     bucketing = bucket_questions(Store(db), settings)
     if as_json:
-        return _print_json(bucketing)
+        return print_json(bucketing)
     print_bucketing(bucketing)
 
 
-@app.command()
-def ablate(
-    ctx: typer.Context,
-    subset: Annotated[
-        list[str], typer.Option(help="Bucket to train on alone; may be repeated.", metavar="BUCKET")
-    ],
-    db: Database = DEFAULT_DATABASE,
-    all_but: Annotated[bool, typer.Option(help="Train on each complement too.")] = True,
-    updates: Annotated[int, typer.Option(help="Optimiser steps of an arm.")] = 10,
-    groups: Annotated[int, typer.Option(help="Informative groups per update.")] = 8,
-    group_size: Annotated[int, typer.Option(help="Rollouts per visit of a question.")] = 16,
-    max_rollouts: Annotated[
-        int, typer.Option(help="Training rollouts after which an arm is exhausted.")
-    ] = 50_000,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 2e-5,
-    beta1: Annotated[float, typer.Option(help="Of AdamW.")] = 0.9,
-    beta2: Annotated[float, typer.Option(help="Of AdamW.")] = 0.95,
-    max_gradient_norm: Annotated[float, typer.Option(help="Gradients are clipped to it.")] = 1.0,
-    eval_limit: Annotated[int | None, typer.Option(help="Number of held-out questions.")] = 200,
-    eval_where: Annotated[
-        str | None,
-        typer.Option(help="SQL condition on held-out questions.", metavar="SQL"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of visits and training rollouts.")] = 0,
-    bucketing: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
-    model: Annotated[
-        str | None, typer.Option(help="Where the sampled model lies now, if it was moved.")
-    ] = None,
-    device: Device = "auto",
-    as_json: AsJson = False,
-    print_config: PrintConfig = False,
-) -> None:
-    """Retrain with GRPO on a bucket, on everything, and on everything but the bucket.
-
-    Finished arms are reused; an interrupted one continues.
-
-    Example: `attrib ablate --subset never-correct`
-    """
-    from attrib.attribution.ablate import AblateSettings
-    from attrib.attribution.ablate import ablate as run_ablation
-    from attrib.tables import print_effects
-
-    settings = _settings(ctx, AblateSettings)
-    if print_config:
-        return _show_config(ctx)
-    summary = run_ablation(Store(db), settings)
-    if as_json:
-        _print_json(summary)
-    else:
-        print_effects(summary.effects, summary.incomparable)
-    if summary.failed:
-        raise ConfigError(f"These arms failed: {', '.join(summary.failed)}. See the lines above.")
+app.command()(ablate)
 
 
 @app.command()
@@ -295,10 +250,10 @@ def report(
     from attrib.reports.render import write_report
 
     if print_config:
-        return _show_config(ctx)
+        return show_config(ctx)
     summary = write_report(Store(db), output, experiment)
     if as_json:
-        return _print_json(summary)
+        return print_json(summary)
     typer.echo(summary.claim)
     typer.echo(f"Report: {summary.path.resolve()}")
 
@@ -317,11 +272,11 @@ def run(
     defaults = _study_defaults(ctx, study)
     written = _tables_in(study)
     parent = ctx.find_root()
-    parent.default_map = defaults
     commands: Any = parent.command
     for step in STEPS:
-        if step in written:
+        for values in defaults[step] if step in written else []:
             say(f"── attrib {step}")
+            parent.default_map = {step: values}
             command = commands.get_command(parent, step)
             with command.make_context(step, [], parent=parent) as step_context:
                 command.invoke(step_context)
@@ -338,7 +293,7 @@ def status(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> None:
 
     found = study_status(Store(db))
     if as_json:
-        return _print_json(found)
+        return print_json(found)
     print_status(found)
 
 
@@ -359,7 +314,7 @@ def query(
     if as_csv:
         typer.echo(to_csv(frame), nl=False)
     elif as_json:
-        _print_json(frame)
+        print_json(frame)
     else:
         print_frame(frame)
 
@@ -372,24 +327,9 @@ def env(as_json: AsJson = False) -> None:
     """
     found = {**describe_environment(), "cache": str(cache_folder())}
     if as_json:
-        return _print_json(found)
+        return print_json(found)
     for name, value in found.items():
         typer.echo(f"{name:<14} {value}")
-
-
-def _settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
-    """Return the command's settings from its parameters of the same names."""
-    given = {name: value for name, value in ctx.params.items() if name in kind.model_fields}
-    return kind(**{name: () if value == [] else value for name, value in given.items()})
-
-
-def _show_config(ctx: typer.Context) -> None:
-    sources = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "study file"}
-    for name, value in ctx.params.items():
-        source = ctx.get_parameter_source(name)
-        where = sources.get(source.name if source else "", "default")
-        if name not in ("print_config", "as_json"):
-            typer.echo(f"{name:<18} {value!s:<28} {where}")
 
 
 def _study_defaults(ctx: typer.Context, study: Path) -> StudyDefaults:
@@ -400,10 +340,11 @@ def _study_defaults(ctx: typer.Context, study: Path) -> StudyDefaults:
         if name != "run"
     }
     defaults = read_study(study, known)
-    for step, values in defaults.items():
+    for step, several in defaults.items():
         for parameter in commands.get_command(ctx, step).params:
-            if parameter.multiple and isinstance(values.get(parameter.name), str):
-                values[parameter.name] = [values[parameter.name]]  # one value needs no brackets
+            for values in several:
+                if parameter.multiple and not isinstance(values.get(parameter.name, []), list):
+                    values[parameter.name] = [values[parameter.name]]  # one needs no brackets
     return defaults
 
 
@@ -411,9 +352,3 @@ def _tables_in(study: Path) -> set[str]:
     import tomllib
 
     return set(tomllib.loads(study.read_text(encoding="utf-8")))
-
-
-def _print_json(value: object) -> None:
-    from attrib.tables import to_json
-
-    typer.echo(to_json(value))

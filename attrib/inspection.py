@@ -23,8 +23,8 @@ _TABLES = {
         "FROM bucketings JOIN buckets USING (bucketing_id) GROUP BY ALL ORDER BY ALL"
     ),
     "Arms": (
-        "SELECT experiment_id, role, subset, arm_id, status, questions, updates, rollouts, "
-        "round(wall_seconds) AS seconds FROM arms ORDER BY experiment_id, role, subset"
+        "SELECT experiment_id, role, subset, seed, arm_id, status, questions, updates, rollouts, "
+        "round(wall_seconds) AS seconds FROM arms ORDER BY experiment_id, role, subset, seed"
     ),
 }
 

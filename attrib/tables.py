@@ -14,8 +14,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from attrib.roles import Role
+
 if TYPE_CHECKING:
     from attrib.attribution.effects import Effect
+    from attrib.attribution.plan import AblationPlan
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
     from attrib.sampling.dry_run import SamplePlan
@@ -108,42 +111,129 @@ def print_bucketing(bucketing: "Bucketing") -> None:
     )
 
 
-def print_effects(effects: Sequence["Effect"], incomparable: Sequence[str]) -> None:
-    """Print held-out accuracy, gain and share of each arm; name those trained less than planned."""
-    questions, seeds = effects[0].questions, effects[0].seeds
-    plural = "" if seeds == 1 else "s"
-    table = _table("arm", "accuracy", "gain (points)", "share of full", "p")
-    order = {"base": 0, "full": 1, "only": 2, "all-but": 3}
-    places = sorted(
-        {(effect.role, effect.subset) for effect in effects},
-        key=lambda place: (order.get(str(place[0]), 9), place[1]),
+def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> None:
+    """Print every run of an ablation with what it is expected to take."""
+    table = _table(
+        "run", "questions", "informative", "updates", "rollouts", "gradients", "time", "state"
     )
-    for role, subset in places:
-        by_name = {e.statistic: e for e in effects if (e.role, e.subset) == (role, subset)}
-        name = str(role) if role in ("base", "full") else f"{role} {subset}"
-        p = by_name.get("mcnemar_p")
+    for run in plan.runs:
+        expected = run.forecast
+        share = expected.informative_share if expected else None
+        cells = ["", "", "", ""]
+        if expected is not None:
+            numbers = (expected.updates, expected.rollouts, expected.gradients)
+            cells = [
+                "" if share is None else f"{share:.0%}",
+                *(f"{number:,.0f}" for number in numbers),
+            ]
+        table.add_row(
+            " = ".join(run.names),
+            str(len(run.arm.questions) or ""),
+            *cells,
+            _about(run.seconds) if run.is_owed else "",
+            run.status if run.is_owed else f"{run.status}, reused",
+        )
+    owed = f"{len(plan.owed)} of {len(plan.runs)} runs to do"
+    if plan.seconds is not None and plan.owed:
+        owed += f", about {_about(plan.seconds)} in all"
+    lines: list[Table | str] = [
+        f"Experiment {plan.experiment_id}: held equal {plan.budget}, batches filled: {plan.fill}.",
+        table,
+        "Expected at the start, from the posterior of each question; training changes it.",
+        f"{owed}.",
+    ]
+    if plan.owed and plan.disk_bytes is not None and plan.kept_bytes is not None:
+        lines.append(
+            f"Disk: up to {plan.disk_bytes / 1e9:.1f} GB while it runs, "
+            f"{plan.kept_bytes / 1e6:,.0f} MB stay."
+        )
+    _print(*lines, *(f"Warning: {warning}" for warning in plan.warnings), to_stderr=to_stderr)
+
+
+def print_effects(effects: Sequence["Effect"], exhausted: Sequence[str]) -> None:
+    """Print held-out accuracy, gain and share of each arm, beside its controls."""
+    held_out = [effect for effect in effects if effect.evaluated_on == "held-out"]
+    if not held_out:
+        return _print("No held-out question could be graded for every arm.")
+    questions = max(effect.questions for effect in held_out)
+    seeds = max(effect.seeds for effect in held_out)
+    table = _table(
+        "arm",
+        "at",
+        "seeds",
+        "accuracy",
+        "gain (points)",
+        "share of full",
+        "less random",
+        "p (Holm)",
+    )
+    places = dict.fromkeys((str(effect.role), effect.subset) for effect in held_out)
+    order = {str(role): place for place, role in enumerate(Role)}
+    for role, subset in sorted(places, key=lambda place: (order[place[0]], place[1])):
+        mine = [e for e in held_out if (str(e.role), e.subset) == (role, subset)]
+        if role == Role.COALITION and "+" in subset:
+            continue
+        at = next((e.fraction for e in mine if e.statistic == "sign_flip_p_holm"), None)
+        ordered = sorted(mine, key=lambda e: (e.fraction == at, e.fraction))
+        found = {e.statistic: e for e in ordered}  # those of the comparison, else the last ones
+        name = role if role in (Role.BASE, Role.FULL) else f"{role} {subset}"
+        gain = found.get("gain") or found.get("final_gain")
+        if role == Role.COALITION:  # alone, a bucket stands in the table as `only`
+            name, gain = f"Shapley value of {subset}", found.get("shapley")
+            found = {"share": found["shapley_share"]} if "shapley_share" in found else {}
+        p, share = found.get("sign_flip_p_holm"), found.get("share")
+        accuracy = found.get("accuracy") or found.get("final_accuracy")
         table.add_row(
             name,
-            _interval(by_name.get("accuracy"), "{:.1f}% [{:.0f}, {:.0f}]"),
-            _interval(by_name.get("gain"), "{:+.1f} [{:+.1f}, {:+.1f}]"),
-            _interval(by_name.get("share"), "{:.0f}% [{:.0f}, {:.0f}]"),
+            "" if gain is None else f"{gain.fraction:.0%}",
+            "" if gain is None else str(gain.seeds),
+            _interval(accuracy, "{:.1f}% [{:.0f}, {:.0f}]"),
+            _interval(gain, "{:+.1f} [{:+.1f}, {:+.1f}]"),
+            _interval(share, "{:.0f}% [{:.0f}, {:.0f}]"),
+            _interval(found.get("difference_random"), "{:+.1f} [{:+.1f}, {:+.1f}]"),
             "" if p is None or p.value is None else f"{p.value:.1g}",
         )
+        for word in ("majority", "chain_of_thought"):
+            if role == Role.BASE and f"{word}_accuracy" in found:
+                table.add_row(
+                    f"base, {word.replace('_', ' ')}",
+                    "",
+                    "",
+                    _interval(found[f"{word}_accuracy"], "{:.1f}% [{:.0f}, {:.0f}]"),
+                    _interval(found[f"{word}_gain"], "{:+.1f} [{:+.1f}, {:+.1f}]"),
+                    "",
+                    "",
+                    "",
+                )
     notes = [
-        "p: exact McNemar test against the base. Shares of `only` and `all-but` need not add to "
-        "100 %."
+        "at: share of the budget at which an arm is compared with the full arm. less random: gain "
+        "minus that of as many random questions.",
+        "p: sign flips over questions, against the base. Shares of `only` and `all-but` need not "
+        "add to 100 %.",
     ]
     if seeds == 1:
         notes.append(
             "One seed: the intervals cover the choice of questions, not the spread between seeds."
         )
-    if incomparable:
-        notes.append(f"Trained less than planned, not comparable: {', '.join(incomparable)}.")
+    if exhausted:
+        notes.append(
+            f"Exhausted before the budget was used: {', '.join(exhausted)}. These had too little "
+            "signal; that is not the same as teaching nothing."
+        )
     _print(
-        f"{questions} held-out questions, {seeds} seed{plural}, 95 % intervals",
+        f"{questions} held-out questions, up to {seeds} seed{'s' * (seeds > 1)}, 95 % intervals",
         table,
         *notes,
     )
+
+
+def _about(seconds: float | None) -> str:
+    """Return a duration in the unit that reads best."""
+    if seconds is None:
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_status(found: "StudyStatus") -> None:
@@ -189,9 +279,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _print(*parts: Table | str) -> None:
-    console = Console(highlight=False, markup=False, emoji=False)
+def _print(*parts: Table | str, to_stderr: bool = False) -> None:
+    console = Console(highlight=False, markup=False, emoji=False, stderr=to_stderr)
     if not console.is_terminal:  # a pipe or a file has no width to fit
-        console = Console(highlight=False, markup=False, emoji=False, width=WIDTH_OF_FILES)
+        console = Console(
+            highlight=False, markup=False, emoji=False, stderr=to_stderr, width=WIDTH_OF_FILES
+        )
     for part in parts:
         console.print(part)

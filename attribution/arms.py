@@ -1,20 +1,28 @@
 """Arms: which subset is trained on, in which role, and how a run is recognised again.
 
-An arm is known by its method, its settings and the sorted ids of its training questions, never by
-the name of a bucket: the same run serves every role that asks for it. Refuses buckets that do not
-exist or are empty.
+An arm is known by its method, its settings, its seed and the sorted ids of its training questions,
+never by the name of a subset: the same run serves every role that asks for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
-from attrib.analysis.buckets import Bucket
 from attrib.config import content_hash
 from attrib.data.questions import Question
-from attrib.errors import ConfigError, DataError
 from attrib.roles import Role
 
 FULL = "full"
+NONE = "none"
+JOINT = "+"  # between the names of a coalition's subsets
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """Training questions under a name: a bucket, or what a condition chooses."""
+
+    name: str
+    questions: tuple[Question, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,58 +44,85 @@ class Arm:
     @property
     def name(self) -> str:
         """Return a short name for people."""
-        return (
-            str(self.role) if self.role in (Role.BASE, Role.FULL) else f"{self.role} {self.subset}"
-        )
+        if self.role is Role.BASE:
+            return str(self.role)
+        place = FULL if self.role is Role.FULL else f"{self.role} {self.subset}"
+        return f"{place}, seed {self.seed}"
+
+
+def plan_base(params: Mapping[str, object]) -> Arm:
+    """Return the arm that is not trained; `params` is how it is evaluated."""
+    return Arm(NONE, Role.BASE, (), params, 0)
 
 
 def plan_arms(
-    questions_by_bucket: Mapping[str, Sequence[Question]],
-    subsets: Sequence[str],
-    seed: int,
-    *,
+    questions: Sequence[Question],
+    subsets: Sequence[Subset],
+    roles: Iterable[Role],
+    seeds: Sequence[int],
     params: Mapping[str, object],
-    base_params: Mapping[str, object],
-    all_but: bool,
 ) -> list[Arm]:
-    """Return base, full, and for each subset `only` and (where asked for and not empty) `all-but`.
+    """Return, seed by seed, the full arm and the arms of every subset.
 
     Args:
-        questions_by_bucket: all training questions.
-        subsets: names of buckets.
-        seed: of the order of visits and of the training rollouts.
+        questions: all training questions.
+        subsets: parts of them, none empty.
+        roles: what each subset is to be trained in; `matched-complement` brings `matched-subset`
+            where the complement is the smaller side. Roles without a question are left out.
+        seeds: of the order of visits, the training rollouts and the random controls.
         params: all that decides what an arm becomes, but its questions and its seed.
-        base_params: all that decides how the base is evaluated.
-        all_but: whether to train on the complements too.
-
-    Raises:
-        ConfigError: a subset is not the name of a bucket.
-        DataError: a bucket is empty.
     """
-    filled = ", ".join(f"{name} ({len(qs)})" for name, qs in questions_by_bucket.items() if qs)
-    for subset in subsets:
-        if subset not in set(Bucket):
-            raise ConfigError(f"--subset {subset} is not a bucket. Buckets: {', '.join(Bucket)}.")
-        if not questions_by_bucket.get(subset):
-            raise DataError(
-                f"--subset {subset} holds no question, so nothing can be trained on it. "
-                f"Buckets with questions: {filled}."
-            )
-    everything = tuple(q for questions in questions_by_bucket.values() for q in questions)
-    arms = [
-        Arm("none", Role.BASE, (), base_params, 0),
-        Arm(FULL, Role.FULL, everything, params, seed),
-    ]
-    for subset in dict.fromkeys(subsets):
-        inside = tuple(questions_by_bucket[subset])
-        inside_ids = {question.question_id for question in inside}
-        outside = tuple(q for q in everything if q.question_id not in inside_ids)
-        arms.append(Arm(subset, Role.ONLY, inside, params, seed))
-        if all_but and outside:
-            arms.append(Arm(subset, Role.ALL_BUT, outside, params, seed))
+    wanted = set(roles)
+    if Role.MATCHED_COMPLEMENT in wanted:
+        wanted.add(Role.MATCHED_SUBSET)
+    arms = []
+    for seed in seeds:
+        arms.append(Arm(FULL, Role.FULL, tuple(questions), params, seed))
+        for subset in subsets:
+            for role, chosen in _choose(questions, subset, seed).items():
+                if role in wanted and chosen:
+                    arms.append(Arm(subset.name, role, tuple(chosen), params, seed))
+    return arms
+
+
+def plan_coalitions(
+    subsets: Sequence[Subset], seeds: Sequence[int], params: Mapping[str, object]
+) -> list[Arm]:
+    """Return, seed by seed, an arm for every union of the subsets, which do not overlap."""
+    arms = []
+    for seed in seeds:
+        for size in range(1, len(subsets) + 1):
+            for members in combinations(subsets, size):
+                name = JOINT.join(subset.name for subset in members)
+                union = tuple(q for subset in members for q in subset.questions)
+                arms.append(Arm(name, Role.COALITION, union, params, seed))
     return arms
 
 
 def visit_order(questions: Sequence[Question], seed: int, epoch: int) -> list[Question]:
     """Return the order in which an epoch visits the questions: a shuffle fixed by the seed."""
     return sorted(questions, key=lambda q: content_hash([seed, epoch, q.question_id]))
+
+
+def _choose(
+    questions: Sequence[Question], subset: Subset, seed: int
+) -> dict[Role, Sequence[Question]]:
+    """Return the questions of every role of a subset."""
+    inside_ids = {question.question_id for question in subset.questions}
+    outside = [q for q in questions if q.question_id not in inside_ids]
+    size = len(subset.questions)
+    smaller = min(size, len(outside))
+    chosen: dict[Role, Sequence[Question]] = {
+        Role.ONLY: subset.questions,
+        Role.ALL_BUT: outside,
+        Role.MATCHED_RANDOM: _draw(questions, size, Role.MATCHED_RANDOM, seed),
+        Role.MATCHED_COMPLEMENT: _draw(outside, smaller, Role.MATCHED_COMPLEMENT, seed),
+    }
+    if smaller < size:
+        chosen[Role.MATCHED_SUBSET] = _draw(subset.questions, smaller, Role.MATCHED_SUBSET, seed)
+    return chosen
+
+
+def _draw(questions: Sequence[Question], size: int, role: Role, seed: int) -> list[Question]:
+    """Return `size` of the questions, drawn at random for this role and seed."""
+    return sorted(questions, key=lambda q: content_hash([role, seed, q.question_id]))[:size]

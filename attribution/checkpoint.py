@@ -6,6 +6,7 @@ predecessor by one rename, so that a kill while writing leaves the last whole on
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,30 +16,36 @@ from safetensors.torch import save_file
 
 from attrib.errors import StoreError
 
+Weights = Mapping[str, torch.nn.Parameter]
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
     """How far a run has come."""
 
     step: int = 0
-    """Optimiser steps taken."""
+    """Updates made: batches used, whether they carried a gradient or not."""
     visit: int = 0
     """Questions visited, repeats counted: the place in the order of visits."""
     rollouts: int = 0
     """Training rollouts drawn."""
+    informative_groups: int = 0
+    """Visits that a gradient was taken from."""
+    gradient_tokens: int = 0
+    """Distinct tokens that carried it."""
     seconds: float = 0.0
     """Time spent, over all attempts."""
 
 
 def save_checkpoint(
-    path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer, position: Position
+    path: Path, trained: Weights, optimizer: torch.optim.Optimizer, position: Position
 ) -> None:
-    """Write the whole state, replacing the file at `path` at once.
+    """Write the whole state of the `trained` weights, replacing the file at `path` at once.
 
     Raises:
         StoreError: there is no room for it, or no permission.
     """
-    tensors = {f"weight.{name}": tensor.detach() for name, tensor in module.named_parameters()}
+    tensors = {f"weight.{name}": tensor.detach() for name, tensor in trained.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,9 +70,7 @@ def read_position(path: Path) -> Position:
         return Position()  # `load_checkpoint` says what is wrong with a file that is there
 
 
-def load_checkpoint(
-    path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> Position:
+def load_checkpoint(path: Path, trained: Weights, optimizer: torch.optim.Optimizer) -> Position:
     """Restore the state in place; without a file, return the start of the run.
 
     Raises:
@@ -74,17 +79,17 @@ def load_checkpoint(
     if not path.is_file():
         return Position()
     try:
-        return _restore(path, module, optimizer)
+        return _restore(path, trained, optimizer)
     except (SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise StoreError(
             f"The checkpoint {path} is damaged ({error}). Delete it to start the arm again."
         ) from error
 
 
-def _restore(path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
+def _restore(path: Path, trained: Weights, optimizer: torch.optim.Optimizer) -> Position:
     states: dict[int, dict[str, torch.Tensor]] = {}
     with safe_open(path, framework="pt") as file, torch.no_grad():
-        for name, parameter in module.named_parameters():
+        for name, parameter in trained.items():
             parameter.copy_(file.get_tensor(f"weight.{name}"))
         for key in file.keys():  # noqa: SIM118 -- not a dict
             kind, rest = key.split(".", 1)

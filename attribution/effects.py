@@ -1,78 +1,89 @@
-"""Effects: what each arm gained on held-out facts, and its share of the full arm's gain.
+"""Effects: what each arm gained, its share of the full arm's gain, and what its controls gained.
 
-Paired on questions: every arm answers the same held-out questions as the base. A question that the
-grader could not grade for some arm is left out for all, and the count of questions says so. With
-one seed the intervals cover the choice of questions, not the spread between seeds.
+Paired on questions: every arm answers the same ones as the base. A question that the grader could
+not grade for some arm is left out for all, and the count of questions says so. Arms are compared at
+fractions of the budget that all their runs reached, never beyond; an arm that ran out is compared
+at the largest planned fraction that it and the full arm both reached, and has no share where there
+is none. Runs that failed, or have not ended, take no part; the number of seeds says so.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from attrib.analysis.intervals import gain_share, mcnemar_exact, paired_gain, wilson_interval
+from attrib.analysis.intervals import Interval, mcnemar_exact, mean_interval, wilson_interval
+from attrib.analysis.paired import holm, sign_flip_test
+from attrib.analysis.passk import pass_at_k
+from attrib.analysis.seeds import difference_over_seeds, gain_over_seeds, share_over_seeds
+from attrib.analysis.shapley import LARGEST_GAME, shapley_values
+from attrib.attribution.arms import JOINT
+from attrib.attribution.evaluation import Decoding
+from attrib.attribution.outcomes import (
+    Arms,
+    Evaluated,
+    Outcomes,
+    Place,
+    arrange,
+    base_of,
+    compared_at,
+    full_of,
+    planned_fractions,
+    read_evaluations,
+)
 from attrib.errors import DataError
 from attrib.roles import Role
 from attrib.store import Store
 
-_OUTCOMES = """
-    SELECT role.role, role.subset, run.status, evaluation.question_id,
-           evaluation.verdict = 'correct' AS correct,
-           evaluation.verdict IN ('correct', 'incorrect') AS gradable
-    FROM arm_roles AS role
-    JOIN training_runs AS run USING (arm_id)
-    JOIN evaluations AS evaluation USING (arm_id)
-    WHERE role.experiment_id = $experiment_id AND evaluation.decoding = 'greedy'
-    ORDER BY role.role, role.subset, evaluation.question_id
-"""
+HELD_OUT = "held-out"
+CONTROLS = {Role.MATCHED_RANDOM: "random", Role.MATCHED_COMPLEMENT: "complement"}
+BASELINES = {
+    Decoding.MAJORITY: "majority",
+    Decoding.CHAIN_OF_THOUGHT: "chain_of_thought",
+}
+NOT_REACHED = "no fraction of the budget was reached by all runs of this arm and of the full arm"
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One statistic of one arm; None means undefined."""
+    """One statistic of one arm; None means undefined, and `detail` says why."""
 
     subset: str
     role: Role
     statistic: str
+    evaluated_on: str
+    fraction: float
     value: float | None
     low: float | None
     high: float | None
     seeds: int
     questions: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """An arm's place in the experiment."""
-
-    role: Role
-    subset: str
+    detail: str = ""
 
 
 def estimate_effects(store: Store, experiment_id: str) -> list[Effect]:
-    """Return accuracy, gain, McNemar p and share of every evaluated arm of an experiment.
-
-    Shares are undefined unless the full arm came to its planned end.
+    """Return every statistic of an experiment; `docs/store.md` lists them.
 
     Raises:
         DataError: the base has not been evaluated.
     """
-    rows = store.read(_OUTCOMES, experiment_id=experiment_id)
-    outcomes = _outcomes_by_place(rows)
-    base = next((o for place, o in outcomes.items() if place.role == Role.BASE), None)
-    if base is None:
+    frame = read_evaluations(store, experiment_id)
+    planned = planned_fractions(store, experiment_id)
+    greedy = frame.filter(pl.col("decoding") == Decoding.GREEDY)
+    if greedy.filter(pl.col("role") == Role.BASE).is_empty():
         raise DataError(f"The base of experiment {experiment_id} has not been evaluated.")
-    unfinished = rows.filter((pl.col("role") == Role.FULL) & (pl.col("status") != "done"))
-    full = None  # the gain of an arm that did not finish is no whole to take shares of
-    if unfinished.is_empty():
-        full = next((o for place, o in outcomes.items() if place.role == Role.FULL), None)
-    return [
-        effect
-        for place, after_Q in outcomes.items()
-        for effect in _effects_of(place, base, after_Q, full)
-    ]
+    effects: list[Effect] = []
+    for evaluated_on in sorted(set(greedy["evaluated_on"])):
+        arms = arrange(greedy.filter(pl.col("evaluated_on") == evaluated_on), planned)
+        effects += _describe_gains(arms, evaluated_on)
+        if evaluated_on == HELD_OUT:
+            effects += _compare(arms)
+            effects += _divide(arms)
+    held_out = frame.filter(pl.col("evaluated_on") == HELD_OUT)
+    effects += _describe_baselines(held_out)
+    effects += _describe_samples(held_out)
+    return effects
 
 
 def store_effects(store: Store, experiment_id: str, effects: list[Effect]) -> None:
@@ -83,11 +94,14 @@ def store_effects(store: Store, experiment_id: str, effects: list[Effect]) -> No
             "subset": effect.subset,
             "role": str(effect.role),
             "statistic": effect.statistic,
+            "evaluated_on": effect.evaluated_on,
+            "fraction": effect.fraction,
             "value": effect.value,
             "low": effect.low,
             "high": effect.high,
             "seeds": effect.seeds,
             "questions": effect.questions,
+            "detail": effect.detail,
         }
         for effect in effects
     ]
@@ -98,37 +112,258 @@ def store_effects(store: Store, experiment_id: str, effects: list[Effect]) -> No
         transaction.append("effects", pl.DataFrame(rows, infer_schema_length=None))
 
 
-def _outcomes_by_place(frame: pl.DataFrame) -> Mapping[_Place, NDArray[np.bool_]]:
-    """Return each arm's outcomes on the questions gradable for all, ordered by question id."""
-    gradable = frame.group_by("question_id").agg(pl.col("gradable").all()).filter("gradable")
-    kept = frame.join(gradable, on="question_id", how="semi")
-    return {
-        _Place(Role(str(role)), str(subset)): rows.sort("question_id")["correct"].to_numpy()
-        for (role, subset), rows in kept.group_by(["role", "subset"], maintain_order=True)
+def _describe_gains(arms: Arms, evaluated_on: str) -> Iterator[Effect]:
+    """Yield accuracy, gain and share of every arm at every fraction that its runs reached."""
+    before_Q, full = base_of(arms), full_of(arms)
+    if before_Q is None:
+        return
+    for place, arm in arms.items():
+        if place.role is Role.BASE:
+            accuracy = wilson_interval(int(before_Q.sum()), len(before_Q))
+            yield _effect(place, "accuracy", evaluated_on, 0.0, accuracy, 1, len(before_Q))
+            continue
+        for fraction, after_SQ in arm.planned.items():
+            size = (len(arm.seeds), len(before_Q))
+            accuracy = _accuracy(after_SQ)
+            yield _effect(place, "accuracy", evaluated_on, fraction, accuracy, *size)
+            gain = gain_over_seeds(before_Q, after_SQ)
+            yield _effect(place, "gain", evaluated_on, fraction, gain, *size)
+            if full is not None and place.role is not Role.FULL and fraction in full.planned:
+                share = share_over_seeds(before_Q, after_SQ, full.planned[fraction])
+                seeds = min(size[0], len(full.seeds))
+                yield Effect(
+                    place.subset,
+                    place.role,
+                    "share",
+                    evaluated_on,
+                    fraction,
+                    share.value,
+                    share.low,
+                    share.high,
+                    seeds,
+                    size[1],
+                    share.reason,
+                )
+        yield from _describe_end(place, arm, before_Q, evaluated_on)
+        is_comparable = full is not None and compared_at(arm.planned, full.planned) is not None
+        if place.role is not Role.FULL and not is_comparable:
+            nothing, size = (None, None, None), (len(arm.seeds), len(before_Q))
+            where = ("share", evaluated_on, arm.reached)
+            yield Effect(place.subset, place.role, *where, *nothing, *size, NOT_REACHED)
+
+
+def _describe_end(
+    place: Place, arm: Evaluated, before_Q: Outcomes, evaluated_on: str
+) -> Iterator[Effect]:
+    """Yield where an arm ended that did not reach its whole budget with all seeds."""
+    if arm.final is None or 1.0 in arm.planned:
+        return
+    size = (len(arm.seeds), len(before_Q))
+    gain = gain_over_seeds(before_Q, arm.final)
+    yield _effect(place, "final_gain", evaluated_on, arm.reached, gain, *size)
+    accuracy = _accuracy(arm.final)
+    yield _effect(place, "final_accuracy", evaluated_on, arm.reached, accuracy, *size)
+
+
+def _accuracy(after_SQ: Outcomes) -> Interval:
+    """Return the mean accuracy with an interval over questions and, where there are, seeds."""
+    if len(after_SQ) == 1:
+        return wilson_interval(int(after_SQ.sum()), after_SQ.shape[1])
+    found = gain_over_seeds(np.zeros(after_SQ.shape[1], dtype=np.bool_), after_SQ)
+    return Interval(found.value, max(0.0, found.low), found.high)
+
+
+def _compare(arms: Arms) -> list[Effect]:
+    """Return tests against the base and against controls, at the fraction of the comparison.
+
+    Holm's correction is over all arms against the base, and over all comparisons with controls.
+    """
+    before_Q, full = base_of(arms), full_of(arms)
+    if before_Q is None:  # no question could be graded for all
+        return []
+    against_base, against_controls, others = [], [], []
+    for place, arm in arms.items():
+        at = compared_at(arm.planned, full.planned if full else arm.planned)
+        if place.role is Role.BASE or at is None:
+            continue
+        after_SQ, size = arm.planned[at], (len(arm.seeds), len(before_Q))
+        p = sign_flip_test(after_SQ, before_Q)
+        against_base.append(_p_value(place, "sign_flip_p", at, p, *size))
+        for seed, after_Q in zip(arm.seeds, after_SQ, strict=True):
+            p = mcnemar_exact(before_Q, after_Q)
+            others.append(_p_value(place, f"mcnemar_p_seed_{seed}", at, p, 1, size[1]))
+        if place.role not in (Role.ONLY, Role.MATCHED_SUBSET):
+            continue
+        for role, word in CONTROLS.items():
+            control = arms.get(Place(role, place.subset))
+            is_trimmed = Place(Role.MATCHED_SUBSET, place.subset) in arms
+            if role is Role.MATCHED_COMPLEMENT and is_trimmed and place.role is Role.ONLY:
+                continue  # the trimmed subset is what this control matches
+            common = compared_at(arm.planned, control.planned) if control else None
+            if control is None or common is None:
+                continue
+            first_SQ, second_SQ = arm.planned[common], control.planned[common]
+            size = (min(len(first_SQ), len(second_SQ)), len(before_Q))
+            difference = difference_over_seeds(first_SQ, second_SQ)
+            name = f"difference_{word}"
+            others.append(_effect(place, name, HELD_OUT, common, difference, *size))
+            p = sign_flip_test(first_SQ, second_SQ)
+            against_controls.append(_p_value(place, f"{name}_p", common, p, *size))
+    return [*others, *_adjust(against_base), *_adjust(against_controls)]
+
+
+def _adjust(effects: list[Effect]) -> list[Effect]:
+    """Return the p-values of a family, and beside each what Holm makes of it."""
+    adjusted = holm([effect.value for effect in effects if effect.value is not None])
+    return effects + [
+        _p_value(
+            Place(effect.role, effect.subset),
+            f"{effect.statistic}_holm",
+            effect.fraction,
+            float(p),
+            effect.seeds,
+            effect.questions,
+        )
+        for effect, p in zip(effects, adjusted, strict=True)
+    ]
+
+
+def _divide(arms: Arms) -> list[Effect]:
+    """Return the Shapley values of the subsets, if there is an arm for every union of them."""
+    games = {
+        frozenset(place.subset.split(JOINT)): arm
+        for place, arm in arms.items()
+        if place.role is Role.COALITION
     }
-
-
-def _effects_of(
-    place: _Place,
-    base_Q: NDArray[np.bool_],
-    after_Q: NDArray[np.bool_],
-    full_Q: NDArray[np.bool_] | None,
-) -> list[Effect]:
-    def effect(
-        statistic: str, value: float | None, low: float | None, high: float | None
-    ) -> Effect:
-        return Effect(place.subset, place.role, statistic, value, low, high, 1, len(after_Q))
-
-    accuracy = wilson_interval(int(after_Q.sum()), len(after_Q))
-    effects = [effect("accuracy", accuracy.value, accuracy.low, accuracy.high)]
-    if place.role == Role.BASE:
-        return effects
-    gain = paired_gain(base_Q, after_Q)
-    effects.append(effect("gain", gain.value, gain.low, gain.high))
-    effects.append(effect("mcnemar_p", mcnemar_exact(base_Q, after_Q), None, None))
-    if full_Q is None and place.role != Role.FULL:
-        effects.append(effect("share", None, None, None))
-    elif full_Q is not None and place.role != Role.FULL:
-        share = gain_share(base_Q, after_Q, full_Q)
-        effects.append(effect("share", share.value, share.low, share.high))
+    players = frozenset().union(*games)
+    before_Q = base_of(arms)
+    if before_Q is None or not games or len(players) > LARGEST_GAME:
+        return []
+    if len(games) != 2 ** len(players) - 1:
+        return []
+    common = set.intersection(*(set(arm.planned) for arm in games.values()))
+    if not common:
+        return []
+    at = max(common)
+    after = {coalition: arm.planned[at] for coalition, arm in games.items()}
+    size = (min(len(outcomes) for outcomes in after.values()), len(before_Q))
+    effects = []
+    for value in shapley_values(before_Q, after):
+        place = Place(Role.COALITION, value.player)
+        effects.append(_effect(place, "shapley", HELD_OUT, at, value.gain, *size))
+        share = value.share
+        effects.append(
+            Effect(
+                value.player,
+                Role.COALITION,
+                "shapley_share",
+                HELD_OUT,
+                at,
+                share.value,
+                share.low,
+                share.high,
+                *size,
+                share.reason,
+            )
+        )
     return effects
+
+
+def _describe_baselines(frame: pl.DataFrame) -> list[Effect]:
+    """Return accuracy and gain over the base's greedy answers, of votes and chains of thought."""
+    effects = []
+    base = frame.filter(
+        (pl.col("role") == Role.BASE) & (pl.col("decoding") == Decoding.GREEDY)
+    ).with_columns(pl.lit("before").alias("subset"))
+    for decoding, word in BASELINES.items():
+        mine = frame.filter(pl.col("decoding") == decoding)
+        both = pl.concat([base, mine])
+        answered = mine["question_id"].unique().implode()
+        arms = arrange(both.filter(pl.col("question_id").is_in(answered)))
+        before = arms.pop(Place(Role.BASE, "before"), None)
+        if before is None or before.final is None:
+            continue
+        before_Q = before.final[0]
+        for place, arm in arms.items():
+            if arm.final is None:
+                continue
+            size = (len(arm.seeds), len(before_Q))
+            name, at = f"{word}_accuracy", arm.reached
+            effects.append(_effect(place, name, HELD_OUT, at, _accuracy(arm.final), *size))
+            gain = gain_over_seeds(before_Q, arm.final)
+            effects.append(_effect(place, f"{word}_gain", HELD_OUT, at, gain, *size))
+    return effects
+
+
+def _describe_samples(frame: pl.DataFrame) -> list[Effect]:
+    """Return pass@k of sampled answers for k = 1, 2, 4, … m, averaged over seeds.
+
+    The intervals are Student's over questions and do not cover the spread between seeds.
+    """
+    answer = ["role", "subset", "seed", "question_id", "rollout"]
+    sampled = (
+        frame.filter(pl.col("decoding") == Decoding.SAMPLE)
+        .sort(*answer, "fraction")  # the end of a run may stand for two of them
+        .unique(answer, keep="last", maintain_order=True)
+    )
+    effects = []
+    for (role, subset), rows in sampled.group_by(["role", "subset"], maintain_order=True):
+        counts = (
+            rows.group_by("seed", "question_id")
+            .agg(
+                n=pl.col("verdict").is_in(["correct", "incorrect"]).sum(),
+                correct=(pl.col("verdict") == "correct").sum(),
+            )
+            .sort("seed", "question_id")
+        )
+        most = int(counts["n"].max())  # type: ignore[arg-type]
+        short = counts.filter(pl.col("n") < most)["question_id"].unique().implode()
+        counts = counts.filter(~pl.col("question_id").is_in(short))
+        if counts.is_empty() or most < 1:
+            continue
+        k_K = np.unique([*(2**i for i in range(most.bit_length())), most])
+        value_QK = np.mean(
+            [
+                pass_at_k(part["n"].to_numpy(), part["correct"].to_numpy(), k_K)
+                for _, part in counts.group_by("seed", maintain_order=True)
+            ],
+            axis=0,
+        )
+        place = Place(Role(str(role)), str(subset))
+        size = (counts["seed"].n_unique(), len(value_QK))
+        at = float(rows["fraction"].fill_null(0.0).mean())  # type: ignore[arg-type]
+        for k, value_Q in zip(k_K, value_QK.T, strict=True):
+            interval = mean_interval(value_Q)
+            effects.append(_effect(place, f"pass@{k}", HELD_OUT, at, interval, *size))
+    return effects
+
+
+def _effect(
+    place: Place,
+    statistic: str,
+    evaluated_on: str,
+    fraction: float,
+    interval: Interval,
+    seeds: int,
+    questions: int,
+) -> Effect:
+    return Effect(
+        place.subset,
+        place.role,
+        statistic,
+        evaluated_on,
+        fraction,
+        interval.value,
+        interval.low,
+        interval.high,
+        seeds,
+        questions,
+    )
+
+
+def _p_value(
+    place: Place, statistic: str, fraction: float, p: float, seeds: int, questions: int
+) -> Effect:
+    return Effect(
+        place.subset, place.role, statistic, HELD_OUT, fraction, p, None, None, seeds, questions
+    )

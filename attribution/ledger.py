@@ -5,14 +5,15 @@ together, so that a run killed at any instant shows its true cost, and a run tha
 checkpoint makes again exactly what is forgotten here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from attrib.attribution.arms import Arm
 from attrib.attribution.checkpoint import Position
-from attrib.attribution.grpo import Group, GroupGradient
+from attrib.attribution.groups import Group
+from attrib.attribution.objective import GroupGradient
 from attrib.config import canonical_json
 from attrib.data.questions import Question
 from attrib.store import Store, Transaction
@@ -28,35 +29,64 @@ _ADVANCE = """
     WHERE arm_id = $arm_id
 """
 _END = "UPDATE training_runs SET status = $status, detail = $detail WHERE arm_id = $arm_id"
+_MILESTONE = """
+    INSERT INTO milestones VALUES ($arm_id, $fraction, $step, $visits, $rollouts,
+                                   $informative_groups, $gradient_tokens, $seconds)
+"""
+_WITH_STEPS = ("updates", "milestones", "evaluations")
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A question, visited once: the group it gave."""
+    """A question, visited once.
 
+    Attributes:
+        number: of the visit in the run, from 0.
+        question: what was visited.
+        group: what it gave.
+        rollouts: how many were drawn for it, ungraded ones included; 0 for stored ones.
+        is_informative: whether a gradient can be taken from it.
+    """
+
+    number: int
     question: Question
     group: Group
+    rollouts: int
+    is_informative: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The visits of one update, and how many rollouts they took."""
+    """The visits made for one update.
+
+    Attributes:
+        visits: all of them, in order.
+        used: those that form the batch of the loss; None if it was not filled, so that there is no
+            update.
+    """
 
     visits: tuple[Visit, ...]
-    rollouts: int
+    used: tuple[Visit, ...] | None
 
     @property
-    def informative(self) -> list[Visit]:
-        """Return the visits that carry a gradient, in the order of visiting."""
-        return [visit for visit in self.visits if visit.group.is_informative]
+    def rollouts(self) -> int:
+        """Return how many rollouts it took."""
+        return sum(visit.rollouts for visit in self.visits)
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an optimiser step used, in the order of the informative visits; none for no step."""
+    """What an update used: a gradient for each visit used, and the norm before clipping."""
 
     gradients: tuple[GroupGradient, ...] = ()
     norm: float = 0.0
+    informative_groups: int = 0
+    """Visits that carried a gradient of the rewards; 0 where no optimiser step was taken."""
+
+    @property
+    def tokens(self) -> int:
+        """Return how many distinct tokens carried it."""
+        return sum(gradient.tokens for gradient in self.gradients)
 
 
 def begin_run(store: Store, arm: Arm) -> None:
@@ -89,29 +119,38 @@ def set_cost(transaction: Transaction, arm: Arm, position: Position) -> None:
 
 
 def record_batch(
-    store: Store, arm: Arm, batch: Batch, update: Update, position: Position, seconds: float
+    transaction: Transaction,
+    arm: Arm,
+    batch: Batch,
+    update: Update,
+    position: Position,
+    seconds: float,
 ) -> None:
     """Store a batch's visits, its update if there was one, and the run's cost so far.
 
     Args:
-        store: the study.
+        transaction: takes it all together.
         arm: whose run it is.
         batch: the visits.
-        update: what the optimiser step used; without gradients there was no step.
+        update: what the update used.
         position: of the run after the batch.
         seconds: the batch took.
     """
-    step = position.step if update.gradients else position.step + 1  # an unfilled batch has no step
-    weights = iter(update.gradients)
+    step = position.step if batch.used is not None else position.step + 1
+    weights = {
+        visit.number: gradient.weight
+        for visit, gradient in zip(batch.used or (), update.gradients, strict=True)
+    }
     visits = [
         {
             "arm_id": arm.arm_id,
             "step": step,
+            "visit": visit.number,
             "question_id": visit.question.question_id,
-            "rollouts": len(visit.group.rollouts),
+            "rollouts": len(visit.group.completions),
             "correct": int(visit.group.correct_G.sum()),
-            "informative": visit.group.is_informative,
-            "gradient_weight": _weight_of(visit, weights),
+            "informative": visit.is_informative,
+            "gradient_weight": weights.get(visit.number, 0.0),
         }
         for visit in batch.visits
     ]
@@ -120,17 +159,39 @@ def record_batch(
         "step": step,
         "loss": sum(gradient.loss for gradient in update.gradients),
         "rollouts": batch.rollouts,
-        "informative_groups": len(update.gradients),
-        "gradient_tokens": sum(gradient.tokens for gradient in update.gradients),
+        "informative_groups": update.informative_groups,
+        "gradient_tokens": update.tokens,
         "gradient_norm": update.norm,
         "seconds": seconds,
     }
-    with store.transaction() as transaction:
-        if visits:
-            transaction.append("visits", pl.DataFrame(visits))
-        if update.gradients:
-            transaction.append("updates", pl.DataFrame([row]))
-        set_cost(transaction, arm, position)
+    if visits:
+        transaction.append("visits", pl.DataFrame(visits))
+    if batch.used is not None:
+        transaction.append("updates", pl.DataFrame([row]))
+    set_cost(transaction, arm, position)
+
+
+def record_milestone(
+    transaction: Transaction, arm: Arm, fraction: float, position: Position
+) -> None:
+    """Store how far a run had come when it was evaluated."""
+    transaction.execute(
+        _MILESTONE,
+        arm_id=arm.arm_id,
+        fraction=fraction,
+        step=position.step,
+        visits=position.visit,
+        rollouts=position.rollouts,
+        informative_groups=position.informative_groups,
+        gradient_tokens=position.gradient_tokens,
+        seconds=position.seconds,
+    )
+
+
+def reached_milestones(store: Store, arm: Arm) -> Sequence[float]:
+    """Return the fractions of the budget at which the run has been evaluated."""
+    sql = "SELECT fraction FROM milestones WHERE arm_id = $arm_id ORDER BY fraction"
+    return [float(fraction) for fraction in store.read(sql, arm_id=arm.arm_id)["fraction"]]
 
 
 def recorded_steps(store: Store, arm: Arm) -> int:
@@ -145,18 +206,16 @@ def recorded_steps(store: Store, arm: Arm) -> int:
 def forget_after(store: Store, arm: Arm, position: Position) -> None:
     """Drop what was stored after `position`, a checkpoint's: it is made again."""
     with store.transaction() as transaction:
-        for table in ("updates", "visits"):
+        for table in _WITH_STEPS:
             transaction.execute(
                 f"DELETE FROM {table} WHERE arm_id = $arm_id AND step > $step",
                 arm_id=arm.arm_id,
                 step=position.step,
             )
+        transaction.execute(
+            "DELETE FROM visits WHERE arm_id = $arm_id AND visit >= $visit",
+            arm_id=arm.arm_id,
+            visit=position.visit,
+        )
+        transaction.execute("DELETE FROM masses WHERE arm_id = $arm_id", arm_id=arm.arm_id)
         set_cost(transaction, arm, position)
-
-
-def _weight_of(visit: Visit, weights: Iterator[GroupGradient]) -> float:
-    """Return a visit's gradient weight: informative ones take them in order, surplus ones get 0."""
-    if not visit.group.is_informative:
-        return 0.0
-    gradient = next(weights, None)
-    return gradient.weight if gradient else 0.0

@@ -1,243 +1,389 @@
-"""One training run: GRPO whose batches are filled with informative groups.
+"""One training run: batches of visits, optimiser steps, evaluations at fractions of the budget.
 
-A batch is filled by visiting questions, in shuffled epochs, until enough groups hold both a right
-and a wrong rollout; the others are stored in the ledger and cost no backward pass (dynamic
-sampling, as in DAPO, arXiv 2503.14476). Arms are therefore equal in optimiser steps and informative
-groups, and differ in how many rollouts that took; this is recorded. A subset smaller than a batch
-is simply visited again: a batch may hold several groups of one question.
+A batch is a number of visits, in shuffled epochs. With `fill=informative` visits go on until enough
+of them carry a gradient (dynamic sampling, as in DAPO, arXiv 2503.14476); the others are stored in
+the ledger and cost no backward pass. A batch without any takes no optimiser step: Adam would make
+a full-sized step of whatever moments it holds. A subset smaller than a batch is visited again: a
+batch may hold several groups of one question.
 
-The paper does not say what it held equal between its subsets. Strictly on-policy: every batch is
-drawn from the weights it updates.
+Every update and visit is stored as it is made, and a run goes on from its last checkpoint with the
+same remaining visits, schedule and randomness.
 """
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import NoReturn
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from attrib.attribution.arms import Arm, visit_order
+from attrib.attribution.arms import Arm
+from attrib.attribution.budget import UNITS, Budget, BudgetKind
 from attrib.attribution.checkpoint import (
     Position,
     load_checkpoint,
     read_position,
     save_checkpoint,
 )
-from attrib.attribution.grpo import Group, accumulate_gradient
 from attrib.attribution.ledger import (
     Batch,
     Update,
     Visit,
     forget_after,
+    reached_milestones,
     record_batch,
     recorded_steps,
 )
-from attrib.config import Settings
-from attrib.data.questions import Question
+from attrib.attribution.objective import (
+    NO_GRADIENT,
+    GroupGradient,
+    Likelihood,
+    PolicyGradient,
+    Preference,
+    TreeLoss,
+)
+from attrib.attribution.policy import Policy
+from attrib.attribution.settings import Fill, Method, Schedule, TrainSettings
+from attrib.attribution.visits import FreshRollouts, StoredGroups, visits_from
 from attrib.errors import TrainingError
-from attrib.progress import Advance, track
-from attrib.sampling.engine import FinishReason, Request, Rollout, in_order
-from attrib.sampling.grading import Grader, Verdict
-from attrib.sampling.responder import Responder
-from attrib.sampling.tree import TreeEngine
+from attrib.progress import track
+from attrib.sampling.verdicts import Verdicts
 from attrib.store import Store
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
-ROLLOUTS_AT_ONCE = 128  # how far a batch may look ahead for informative groups
+ROLLOUTS_AT_ONCE = 128  # of one call of the engine: enough nodes to fill its steps
 
-
-class GrpoSettings(Settings):
-    """The trainer's settings; the defaults are those of the trial runs on SmolLM2-135M."""
-
-    trainer: Literal[1] = 1
-    """Version of the trainer: raised when the same settings would train otherwise."""
-    updates: int = 10
-    """Optimiser steps."""
-    groups: int = 8
-    """Informative groups per update."""
-    group_size: int = 16
-    """Rollouts per visit of a question."""
-    max_rollouts: int = 50_000
-    """Training rollouts after which an arm that cannot fill its batches ends as exhausted."""
-    learning_rate: float = Field(default=2e-5, gt=0.0, allow_inf_nan=False)
-    beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
-    beta2: float = Field(default=0.95, ge=0.0, lt=1.0)
-    max_gradient_norm: float = Field(default=1.0, gt=0.0)
+Evaluate = Callable[[Position, float], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a training run ended: `done`, or `exhausted` before its last update."""
+    """How a training run ended: `done`, or `exhausted` before its budget was used."""
 
     status: str
     detail: str
     position: Position
 
 
-def train(
-    store: Store,
-    responder: Responder[TreeEngine],
-    grader: Grader,
-    arm: Arm,
-    settings: GrpoSettings,
-    checkpoint: Path,
-) -> Outcome:
-    """Train the responder's model in place on the arm's questions; go on from a checkpoint.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training run works with.
 
-    Every update and visit is stored as it is made. Only inside `store.writing`.
-
-    Raises:
-        TrainingError: the loss or the gradient is not finite; nothing is stored of that update.
+    Attributes:
+        store: where everything is recorded.
+        arm: what is trained on.
+        policy: what is trained, in place.
+        source: where groups come from.
+        verdicts: new ones are stored with the batch they came up in.
+        settings: of the trainer.
+        longest: the limit on new tokens.
+        temperature: that rollouts are drawn at.
+        tokens_at_once: distinct tokens of one forward; changes nothing but memory and speed.
+        checkpoint: where the run goes on after a kill.
+        evaluate_at: ascending fractions of the budget.
     """
-    module = responder.engine.language_model.module
-    optimizer = torch.optim.AdamW(
-        module.parameters(),
-        lr=settings.learning_rate,
-        betas=(settings.beta1, settings.beta2),
-        weight_decay=0.0,
-        fused=True,
-    )
-    if read_position(checkpoint).step > recorded_steps(store, arm):
-        checkpoint.unlink()  # left over from another database: its updates are not in this ledger
-    position = load_checkpoint(checkpoint, module, optimizer)
-    forget_after(store, arm, position)
-    saved_at = time.monotonic()
 
-    wanted = settings.updates * settings.groups
-    done = position.step * settings.groups
-    with track(f"Training {arm.name}", wanted, "informative groups", done) as advance:
-        while position.step < settings.updates:
-            started = time.monotonic()
-            batch = _fill_batch(responder, grader, arm, settings, position, advance)
-            filled = len(batch.informative) >= settings.groups
-            update = Update()
-            if filled:
-                update = _update(responder, optimizer, batch, settings, arm, position.step + 1)
-            seconds = time.monotonic() - started
-            position = Position(
-                step=position.step + int(filled),
-                visit=position.visit + len(batch.visits),
-                rollouts=position.rollouts + batch.rollouts,
-                seconds=position.seconds + seconds,
+    store: Store
+    arm: Arm
+    policy: Policy
+    source: FreshRollouts | StoredGroups
+    verdicts: Verdicts
+    settings: TrainSettings
+    longest: int
+    temperature: float
+    tokens_at_once: int
+    checkpoint: Path
+    evaluate_at: tuple[float, ...]
+
+
+class Trainer:
+    """Trains one arm."""
+
+    def __init__(self, run: Run, evaluate: Evaluate) -> None:
+        """Set up the optimiser and go to the last checkpoint.
+
+        Args:
+            run: what to train.
+            evaluate: called with the position and the fraction of the budget it stands for, at
+                every fraction to evaluate at; it stores what it finds.
+        """
+        self._run = run
+        self._evaluate = evaluate
+        self._settings = settings = run.settings
+        self._budget = Budget.parse(settings.budget)
+        self._questions = len(run.arm.questions)
+        self._trained = run.policy.trained
+        self._optimizer = torch.optim.AdamW(
+            self._trained.values(),
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=0.0,
+            fused=True,
+        )
+        if read_position(run.checkpoint).step > recorded_steps(run.store, run.arm):
+            run.checkpoint.unlink()  # left over from another database
+        self._position = load_checkpoint(run.checkpoint, self._trained, self._optimizer)
+        self._saved_at = time.monotonic()
+
+    def train(self) -> Outcome:
+        """Train until the budget is used, or the arm is exhausted. Only inside `store.writing`.
+
+        Raises:
+            TrainingError: the loss or the gradient is not finite; nothing is stored of that update,
+                and the state before it is kept.
+        """
+        run, budget = self._run, self._budget
+        forget_after(run.store, run.arm, self._position)
+        if isinstance(run.source, StoredGroups) and not run.source.has_signal:
+            return self._exhausted("no question of the subset has what this method learns from")
+        total = budget.total(self._questions)
+        unit = UNITS[budget.kind]
+        with track(f"Training {run.arm.name}", total, unit, budget.used(self._position)) as advance:
+            self._evaluate_due()
+            while budget.used(self._position) < total:
+                before = budget.used(self._position)
+                batch = self._make_one_batch()
+                advance(min(budget.used(self._position), total) - before)
+                self._evaluate_due()
+                if batch.used is None:
+                    if self._is_spent():
+                        break
+                    return self._exhausted(self._describe_exhaustion())
+        self._evaluate_due(at_end=True)
+        return Outcome("done", "", self._position)
+
+    def _exhausted(self, detail: str) -> Outcome:
+        self._save()
+        return Outcome("exhausted", detail, self._position)
+
+    def _is_spent(self) -> bool:
+        """Tell whether the budget itself, not the limit on rollouts, allows no further visit."""
+        visits = self._budget.left(BudgetKind.EPOCHS, self._position, self._questions)
+        rollouts = self._budget.left(BudgetKind.ROLLOUTS, self._position, self._questions)
+        return visits < 1 or rollouts < self._run.source.rollouts_per_visit
+
+    def _make_one_batch(self) -> Batch:
+        """Visit, take an optimiser step where there is a gradient, and store both."""
+        run, before = self._run, self._position
+        started = time.monotonic()
+        batch = self._fill()
+        visited = replace(
+            before,
+            visit=before.visit + len(batch.visits),
+            rollouts=before.rollouts + batch.rollouts,
+        )
+        update = Update()
+        if batch.used is not None:
+            visited = replace(visited, step=before.step + 1)
+            update = self._update(batch.used, visited)
+        seconds = time.monotonic() - started
+        self._position = replace(
+            visited,
+            informative_groups=before.informative_groups + update.informative_groups,
+            gradient_tokens=before.gradient_tokens + update.tokens,
+            seconds=before.seconds + seconds,
+        )
+        with run.store.transaction() as transaction:
+            record_batch(transaction, run.arm, batch, update, self._position, seconds)
+            run.verdicts.write(transaction)
+        if time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+            self._save()
+        return batch
+
+    def _fill(self) -> Batch:
+        """Visit questions, some at a time, until the batch is filled or nothing is left to spend.
+
+        What is left over of the last wave stands in the ledger and takes no part.
+        """
+        settings, position = self._settings, self._position
+        left = self._budget.left(BudgetKind.INFORMATIVE_GROUPS, position, self._questions)
+        informative_wanted = int(min(settings.groups, left))
+        questions = visits_from(self._run.arm, position.visit)
+        visits: list[Visit] = []
+        while True:
+            informative = sum(visit.is_informative for visit in visits)
+            if settings.fill is Fill.INFORMATIVE:
+                missing = informative_wanted - informative
+                rate = (informative + 1) / (len(visits) + 1)
+                wave = min(math.ceil(missing / rate), self._at_once())
+            else:
+                wave = missing = settings.groups - len(visits)
+            if missing <= 0:
+                return Batch(tuple(visits), _first_used(visits, settings.fill, informative_wanted))
+            wave = min(wave, self._affordable(visits))
+            if wave < 1:
+                break
+            first = position.visit + len(visits)
+            visits += self._run.source.visit(first, list(islice(questions, wave)))
+        if settings.fill is Fill.NONE and visits:  # the last batch of the budget may be a small one
+            return Batch(tuple(visits), _first_used(visits, settings.fill, informative_wanted))
+        return Batch(tuple(visits), None)
+
+    def _at_once(self) -> int:
+        """Return how many visits a wave may hold."""
+        each = self._run.source.rollouts_per_visit
+        return max(1, ROLLOUTS_AT_ONCE // each) if each else self._settings.groups
+
+    def _affordable(self, visits: Sequence[Visit]) -> int:
+        """Return how many more visits the budget and the limit on rollouts allow."""
+        position, each = self._position, self._run.source.rollouts_per_visit
+        allowed = self._budget.left(BudgetKind.EPOCHS, position, self._questions) - len(visits)
+        if each:
+            drawn = sum(visit.rollouts for visit in visits)
+            left = self._budget.left(BudgetKind.ROLLOUTS, position, self._questions)
+            left = min(left, self._settings.max_rollouts - position.rollouts) - drawn
+            allowed = min(allowed, left // each)
+        elif self._settings.fill is Fill.INFORMATIVE and len(visits) >= self._questions:
+            has_some = any(visit.is_informative for visit in visits)
+            allowed = allowed if has_some else 0  # a whole epoch without: it will not change
+        return int(min(allowed, 2**31))
+
+    def _update(self, used: Sequence[Visit], position: Position) -> Update:
+        """Take the optimiser steps of one batch; without a gradient, none."""
+        informative = sum(visit.is_informative for visit in used)
+        first = Update(tuple(NO_GRADIENT for _ in used))
+        if not informative:
+            return first
+        loss = self._make_loss(used)
+        parameters = list(self._trained.values())
+        self._set_learning_rate(position)
+        for inner in range(self._settings.inner_epochs):
+            self._optimizer.zero_grad(set_to_none=True)
+            gradients = self._run_backward(loss, position.step)
+            self._refuse_non_finite(used, gradients, position.step, inner)
+            largest = self._settings.max_gradient_norm
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))
+            if not np.isfinite(norm):
+                self._stop(position.step, f"the gradient norm is {norm}", inner)
+            self._optimizer.step()
+            if inner == 0:
+                first = Update(tuple(gradients), norm, informative)
+        if not self._run.policy.is_finite():  # such weights are neither kept nor evaluated
+            self._stop(position.step, "the weights after it are not finite", inner)
+        return first
+
+    def _make_loss(self, used: Sequence[Visit]) -> TreeLoss:
+        settings, run = self._settings, self._run
+        groups = [visit.group for visit in used]
+        at_once = run.tokens_at_once
+        if settings.method is Method.GRPO:
+            return PolicyGradient(
+                run.policy,
+                groups,
+                advantage=settings.advantage,
+                normalisation=settings.normalisation,
+                longest=run.longest,
+                clip_low=settings.clip_low,
+                clip_high=settings.clip_high,
+                kl=settings.kl,
+                temperature=run.temperature,
+                at_once=at_once,
             )
-            record_batch(store, arm, batch, update, position, seconds)
-            if not filled:
-                detail = _describe_exhaustion(batch, settings, position)
-                return Outcome("exhausted", detail, position)
-            if time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-                save_checkpoint(checkpoint, module, optimizer, position)
-                saved_at = time.monotonic()
-    return Outcome("done", "", position)
+        if settings.method is Method.DPO:
+            return Preference(run.policy, groups, beta=settings.preference_beta, at_once=at_once)
+        return Likelihood(
+            run.policy,
+            groups,
+            normalisation=settings.normalisation,
+            longest=run.longest,
+            at_once=at_once,
+        )
 
-
-def _fill_batch(
-    responder: Responder[TreeEngine],
-    grader: Grader,
-    arm: Arm,
-    settings: GrpoSettings,
-    position: Position,
-    advance: Advance,
-) -> Batch:
-    """Visit questions, a forest at a time, until the batch is filled or the budget is spent."""
-    questions = _visits_from(arm, position.visit)
-    forest = max(1, ROLLOUTS_AT_ONCE // settings.group_size)
-    visits: list[Visit] = []
-    rollouts, informative = 0, 0
-    while (
-        informative < settings.groups
-        and position.rollouts + rollouts + settings.group_size <= settings.max_rollouts
-    ):
-        affordable = (settings.max_rollouts - position.rollouts - rollouts) // settings.group_size
-        wave = [next(questions) for _ in range(min(forest, affordable))]
-        first_visit = position.visit + len(visits)
-        requests = [
-            Request(
-                f"{q.question_id}/{first_visit + i}", responder.prompt(q), 0, settings.group_size
-            )
-            for i, q in enumerate(wave)
-        ]
-        drawn = in_order(responder.respond(requests, arm.seed))
-        for question, request, group_rollouts in zip(wave, requests, drawn, strict=True):
-            group = _grade(grader, question, request.prompt.token_ids, group_rollouts)
-            visits.append(Visit(question, group))
-            rollouts += len(group_rollouts)
-            informative += group.is_informative
-            advance(int(group.is_informative and informative <= settings.groups))
-    return Batch(tuple(visits), rollouts)
-
-
-def _visits_from(arm: Arm, visit: int) -> Iterator[Question]:
-    """Yield the questions of shuffled epochs, from visit number `visit` on, without end."""
-    epoch, skip = divmod(visit, len(arm.questions))
-    while True:
-        yield from visit_order(arm.questions, arm.seed, epoch)[skip:]
-        epoch, skip = epoch + 1, 0
-
-
-def _grade(
-    grader: Grader,
-    question: Question,
-    prompt: tuple[int, ...],
-    rollouts: Sequence[Rollout],
-) -> Group:
-    """Return the group of the rollouts that could be graded."""
-    kept, correct = [], []
-    for rollout in rollouts:
-        truncated = rollout.finish_reason == FinishReason.LENGTH
-        verdict = grader.grade(question, rollout.text, truncated).verdict
-        if verdict in (Verdict.CORRECT, Verdict.INCORRECT):
-            kept.append(rollout)
-            correct.append(verdict == Verdict.CORRECT)
-    return Group(question.question_id, prompt, tuple(kept), np.array(correct, dtype=np.bool_))
-
-
-def _update(
-    responder: Responder[TreeEngine],
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    settings: GrpoSettings,
-    arm: Arm,
-    step: int,
-) -> Update:
-    """Take one optimiser step on the first informative groups of the batch."""
-    module = responder.engine.language_model.module
-    optimizer.zero_grad(set_to_none=True)
-    used = batch.informative[: settings.groups]
-    gradients = []
-    for visit in used:
+    def _run_backward(self, loss: TreeLoss, step: int) -> list[GroupGradient]:
         try:
-            gradient = accumulate_gradient(
-                module, visit.group, len(used), responder.sampling.temperature
-            )
+            return loss.backward()
         except torch.OutOfMemoryError as error:
             raise TrainingError(
-                f"The device ran out of memory at update {step}. Lower --group-size (now "
-                f"{settings.group_size}) or use a smaller model."
+                f"The device ran out of memory at update {step}. Lower --tokens-at-once (now "
+                f"{self._run.tokens_at_once}) or --group-size, or use --gradient-checkpointing or "
+                "--lora."
             ) from error
-        if not np.isfinite(gradient.loss):
-            raise TrainingError(
-                f"Stopped at update {step}: the loss of question "
-                f"{visit.question.question_id} ({visit.question.text!r}) is {gradient.loss}. "
-                f"Lower --learning-rate (now {settings.learning_rate})."
-            )
-        gradients.append(gradient)
-    norm = float(torch.nn.utils.clip_grad_norm_(module.parameters(), settings.max_gradient_norm))
-    if not np.isfinite(norm):
+
+    def _refuse_non_finite(
+        self, used: Sequence[Visit], gradients: Sequence[GroupGradient], step: int, inner: int
+    ) -> None:
+        for visit, gradient in zip(used, gradients, strict=True):
+            if not np.isfinite(gradient.loss):
+                question = visit.question
+                self._stop(
+                    step,
+                    f"the loss of question {question.question_id} ({question.text!r}) is "
+                    f"{gradient.loss}",
+                    inner,
+                )
+
+    def _stop(self, step: int, reason: str, inner: int) -> NoReturn:
+        if inner == 0 and self._run.policy.is_finite():  # later, weights have begun to move
+            self._save()
         raise TrainingError(
-            f"Stopped at update {step}: the gradient norm is {norm}. "
-            f"Lower --learning-rate (now {settings.learning_rate})."
+            f"Stopped at update {step}: {reason}. The last good state is kept. Lower "
+            f"--learning-rate (now {self._settings.learning_rate})."
         )
-    optimizer.step()
-    return Update(tuple(gradients), norm)
+
+    def _set_learning_rate(self, position: Position) -> None:
+        """Set the rate for the middle of the part of the budget that this update uses."""
+        total = self._budget.total(self._questions)
+        start = self._budget.used(self._position)
+        end = self._budget.used(position)
+        if self._budget.kind is BudgetKind.INFORMATIVE_GROUPS:  # known only afterwards
+            end = min(start + self._settings.groups, total)
+        factor = rate_factor((start + end) / (2 * total), self._settings)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.learning_rate * factor
+
+    def _evaluate_due(self, *, at_end: bool = False) -> None:
+        """Evaluate at the largest fraction that has newly been reached."""
+        run = self._run
+        if self._position.step == 0 and not at_end:
+            return
+        used = self._budget.used(self._position) / self._budget.total(self._questions)
+        last = max(reached_milestones(run.store, run.arm), default=0.0)
+        due = [f for f in run.evaluate_at if f > last and (at_end or used >= f - 1e-9)]
+        if due:
+            self._save()
+            self._evaluate(self._position, due[-1])
+
+    def _save(self) -> None:
+        save_checkpoint(self._run.checkpoint, self._trained, self._optimizer, self._position)
+        self._saved_at = time.monotonic()
+
+    def _describe_exhaustion(self) -> str:
+        position, budget = self._position, self._budget
+        spent = f"{position.rollouts} rollouts" if position.rollouts else "a whole epoch"
+        return (
+            f"{budget.used(position)} of {budget.total(self._questions)} {UNITS[budget.kind]} "
+            f"within {spent}: {position.step} updates, {position.visit} visits"
+        )
 
 
-def _describe_exhaustion(batch: Batch, settings: GrpoSettings, position: Position) -> str:
-    return (
-        f"{position.step} of {settings.updates} updates within {position.rollouts} rollouts; the "
-        f"last batch held {len(batch.informative)} of {settings.groups} informative groups after "
-        f"{len(batch.visits)} visits"
-    )
+def rate_factor(progress: float, settings: TrainSettings) -> float:
+    """Return the learning rate at a share of the budget, as a share of its full value."""
+    if progress < settings.warmup:
+        return progress / settings.warmup
+    after = (progress - settings.warmup) / (1.0 - settings.warmup)
+    if settings.schedule is Schedule.LINEAR:
+        return max(0.0, 1.0 - after)
+    if settings.schedule is Schedule.COSINE:
+        return 0.5 * (1.0 + math.cos(math.pi * min(after, 1.0)))
+    return 1.0
+
+
+def _first_used(visits: Sequence[Visit], fill: Fill, informative: int) -> tuple[Visit, ...]:
+    """Return the visits that form the batch of the loss.
+
+    With filled batches these are the informative ones alone; otherwise all of them, up to the one
+    with which the budget's last informative group is used.
+    """
+    if fill is Fill.INFORMATIVE:
+        return tuple(visit for visit in visits if visit.is_informative)[:informative]
+    used = []
+    for visit in visits:
+        if visit.is_informative and informative == 0:
+            break
+        informative -= visit.is_informative
+        used.append(visit)
+    return tuple(used)

@@ -5,6 +5,7 @@ since it was imported: the questions of a study never change under its rollouts.
 """
 
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 
 import polars as pl
@@ -21,7 +22,7 @@ _SELECT_OF_SAMPLE_SET = """
         WHERE sample_set_id = $sample_set_id)
     ORDER BY question_id
 """
-_SELECT_IDS = "SELECT question_id FROM questions WHERE split = $split AND (\n{}\n)"
+_SELECT_IDS = "SELECT question_id FROM questions WHERE (\n{}\n)"
 
 
 def import_dataset(store: Store, dataset: str) -> None:
@@ -110,18 +111,28 @@ def select_questions(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"The limit of {limit} {split} questions must be at least 1.")
-    try:
-        rows = store.read(_SELECT_IDS.format(where or "TRUE"), split=split)
-    except StoreError as error:
-        raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
-    wanted = set(rows["question_id"])
-    chosen = sorted(
-        (q for q in questions if q.split is split and q.question_id in wanted),
-        key=lambda q: content_hash(q.question_id),
-    )[:limit]
+    chosen = filter_questions(store, [q for q in questions if q.split is split], where)[:limit]
     if not chosen:
         raise DataError(f'No {split} question satisfies "{where or "TRUE"}".')
     return chosen
+
+
+def filter_questions(
+    store: Store, questions: Sequence[Question], where: str | None
+) -> list[Question]:
+    """Return those that satisfy an SQL condition (None: all), in a fixed shuffle.
+
+    Raises:
+        ConfigError: the condition is not valid SQL.
+    """
+    try:
+        rows = store.read(_SELECT_IDS.format(where or "TRUE"))
+    except StoreError as error:
+        raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
+    wanted = set(rows["question_id"])
+    return sorted(
+        (q for q in questions if q.question_id in wanted), key=lambda q: content_hash(q.question_id)
+    )
 
 
 def _read_questions(store: Store, sql: str, **params: str) -> list[Question]:

@@ -1,16 +1,35 @@
 """The sentences at the top: one per claim, each with its interval, its n and its seeds.
 
-Owns the wording of results and of their limits. Refuses to compare an arm that did not end as
-planned: such arms are named as limits. The headline is about the bucket whose questions alone
-gained most, hardest first where equal.
+Owns the wording of results and of their limits. Refuses to compare an arm where it cannot be
+compared with the full arm: such arms are named as limits. The headline is about the bucket whose
+questions alone gained most, hardest first where equal, and says whether as many random questions
+did as well.
 """
 
 from dataclasses import dataclass
 
+from attrib.reports.budgets import contradicts_siblings, set_side_by_side
 from attrib.reports.collect_arms import bucket_order
-from attrib.reports.records import Arm, Experiment, Study
-from attrib.reports.settings import find_setting
-from attrib.reports.text import percent, percent_interval, plural, points_interval, show
+from attrib.reports.design import GRPO, method_of
+from attrib.reports.findings import (
+    ALONE,
+    describe_control,
+    describe_exhaustion,
+    describe_unfinished_runs,
+    explain_missing_share,
+    explain_no_shares,
+)
+from attrib.reports.records import Study
+from attrib.reports.records_arms import Arm
+from attrib.reports.records_training import Experiment
+from attrib.reports.text import (
+    percent,
+    percent_interval,
+    plural,
+    points_interval,
+    show,
+)
+from attrib.reports.values import is_defined
 from attrib.roles import Role
 
 FEW_QUESTIONS = 1000  # below this many training questions a study is called small
@@ -37,12 +56,11 @@ def state_claims(study: Study) -> Claims:
     experiment = study.experiment
     if experiment is None:
         return Claims(_describe_untrained(study), (), (), _describe_scale(study))
-    comparable = [arm for arm in experiment.arms if arm.finished and _has_gain(arm)]
+    comparable = [arm for arm in experiment.arms if arm.is_compared and is_defined(arm.gain)]
     alone = [arm for arm in comparable if arm.role is Role.ONLY]
-    alone.sort(key=lambda arm: (-_gain(arm), bucket_order(arm.subset)))
-    others = [arm for arm in comparable if arm.role is Role.ALL_BUT]
+    alone.sort(key=lambda arm: (-(arm.compared_at or 0.0), -_gain(arm), bucket_order(arm.subset)))
     full = next((arm for arm in comparable if arm.role is Role.FULL), None)
-    sentences = [_describe_alone(study, experiment, arm) for arm in alone[:1]]
+    sentences = _describe_leading(study, experiment, alone)
     if len(alone) > 1:
         sentences.append(_compare_first_two(alone[0], alone[1]))
     if full is not None:
@@ -50,52 +68,30 @@ def state_claims(study: Study) -> Claims:
     never = [arm for arm in alone[1:] if arm.subset == NEVER_CORRECT]
     sentences += [_describe_alone(study, experiment, arm) for arm in never]
     leading = alone[0].subset if alone else NEVER_CORRECT
+    others = [arm for arm in comparable if arm.role is Role.ALL_BUT]
     sentences += [
         _describe_without(arm) for arm in others if arm.subset in {leading, NEVER_CORRECT}
     ]
     if not sentences:
         sentences = ["No arm has finished and been evaluated yet, so nothing is claimed."]
-    limits = [_describe_unfinished(arm) for arm in experiment.arms if not arm.finished]
-    if full is not None and any(arm.share and arm.share.value is None for arm in comparable):
-        limits.append(_explain_undefined(full))
-    if full is None:
-        limits.append("There is no finished full arm, so no share of the gain is defined.")
+    limits = _describe_limits(experiment, full, {leading, NEVER_CORRECT})
     return Claims(sentences[0], tuple(sentences[1:]), tuple(limits), _describe_scale(study))
 
 
 def share_of_data(study: Study, arm: Arm) -> float | None:
-    """Return an arm's questions as a share of the full arm's, without one of the bucketed ones."""
+    """Return a run's questions as a share of the full arm's, without one of the bucketed ones.
+
+    An arm whose questions are drawn anew for every seed has as many of them with each.
+    """
     full = study.experiment.full if study.experiment else None
     whole = full.questions if full is not None and full.questions else study.bucketed
     return arm.questions / whole if whole and arm.runs else None
 
 
-def describe_held_equal(experiment: Experiment) -> str:
-    """Return what all arms had in common, in words, from the settings the trainer records."""
-    updates, groups, size, limit = (
-        find_setting(experiment.settings, name)
-        for name in ("updates", "groups", "group_size", "max_rollouts")
-    )
-    if updates is None or groups is None or size is None:
-        return "see the settings below"
-    text = f"{updates} updates, each from {groups} informative groups of {size} rollouts"
-    if limit is not None:
-        text += f"; an arm that cannot fill its batches within {limit} rollouts ends as exhausted"
-    return f"{text}. Rollouts drawn and wall time differ between arms and are listed"
-
-
-def explain_missing_share(experiment: Experiment, arm: Arm) -> str:
-    """Return why an arm has no share of the gain, in a few words; '' where it has one."""
-    full = experiment.full
-    if full is not None and full.status != "done":
-        return f"undefined: the full arm is {full.status}"
-    if arm.share is not None and arm.share.value is not None:
-        return ""
-    if full is None or full.gain is None or full.gain.value is None:
-        return "undefined: the full arm has not been evaluated"
-    if arm.gain is None or arm.gain.value is None:
-        return "undefined: this arm has not been evaluated"
-    return "undefined: " + _why(full)
+def count_evaluated(study: Study) -> int:
+    """Return how many held-out questions the effects rest on, or how many there are."""
+    arms = study.experiment.arms if study.experiment else ()
+    return max((arm.gain.questions for arm in arms if arm.gain), default=study.held_out)
 
 
 def _describe_untrained(study: Study) -> str:
@@ -108,20 +104,36 @@ def _describe_untrained(study: Study) -> str:
     )
 
 
-def _describe_alone(study: Study, experiment: Experiment, arm: Arm) -> str:
+def _describe_leading(study: Study, experiment: Experiment, alone: list[Arm]) -> list[str]:
+    """Return the headline, if there is an arm trained on one subset alone."""
+    if alone:
+        claim = _describe_alone(study, experiment, alone[0])
+        return [f"{claim} {describe_control(experiment, alone[0])}"]
+    exhausted = [arm for arm in experiment.arms if arm.role is Role.ONLY and arm.exhausted]
+    return [
+        f"Training on {_name_questions(study, arm)} {describe_exhaustion(experiment, arm)}, so it "
+        "is not known whether they teach anything; that is not the same as teaching nothing."
+        for arm in exhausted[:1]
+    ]
+
+
+def _name_questions(study: Study, arm: Arm) -> str:
     portion = percent(share_of_data(study, arm))
-    subject = (
-        f"Training on the {plural(arm.questions, f'{show(arm.subset)} question')} alone "
+    return (
+        f"the {plural(arm.questions, f'{show(arm.subset)} question')} alone "
         f"({portion} of the training questions)"
     )
+
+
+def _describe_alone(study: Study, experiment: Experiment, arm: Arm) -> str:
+    subject = f"Training on {_name_questions(study, arm)}"
     return f"{subject} {_state_gain(arm)}{_state_share(experiment, arm)}; {_seeds(arm)}."
 
 
 def _describe_without(arm: Arm) -> str:
-    share = arm.share
-    tail = ""
-    if share is not None and share.value is not None:
-        tail = f", {percent_interval(share)} of the full arm's gain"
+    tail = (
+        f", {percent_interval(arm.share)} of the full arm's gain" if is_defined(arm.share) else ""
+    )
     return (
         f"Training on everything but the {show(arm.subset)} questions "
         f"({plural(arm.questions, 'question')}) {_state_gain(arm)}{tail}; {_seeds(arm)}."
@@ -158,37 +170,52 @@ def _compare_first_two(first: Arm, second: Arm) -> str:
     )
 
 
-def _describe_unfinished(arm: Arm) -> str:
+def _describe_limits(experiment: Experiment, full: Arm | None, subsets: set[str]) -> list[str]:
+    limits = []
+    if method_of(experiment) != GRPO:
+        limits.append(f"Trained by {show(method_of(experiment))}, not by reinforcement learning.")
+    for arm in experiment.arms:
+        if (
+            arm.role is Role.ONLY
+            and arm.subset in subsets
+            and contradicts_siblings(experiment, arm)
+        ):
+            same = set_side_by_side(experiment, arm, same_method=True)
+            limits.append(f"What is held equal matters here. {same}")
+    planned = [arm for arm in experiment.arms if arm.status == "planned"]
+    if planned:
+        listed = ", ".join(f"“{show(arm.label)}”" for arm in planned)
+        verb = "is planned and has" if len(planned) == 1 else "are planned and have"
+        limits.append(f"{listed} {verb} not begun.")
+    limits += [_describe_unfinished(experiment, arm) for arm in experiment.arms if not arm.finished]
+    if full is not None and any(
+        arm.share is not None and not is_defined(arm.share) and arm.is_compared
+        for arm in experiment.arms
+    ):
+        limits.append(f"Shares of the gain are undefined because {explain_no_shares(full)}.")
+    if full is None:
+        limits.append("There is no finished full arm, so no share of the gain is defined.")
+    return [limit for limit in limits if limit]
+
+
+def _describe_unfinished(experiment: Experiment, arm: Arm) -> str:
+    """Return what keeps an arm from being compared like the others, '' for planned ones."""
+    name = f"“{show(arm.label)}”"
     if arm.status == "planned":
-        return f"The arm “{show(arm.label)}” is planned and has not begun."
-    updates = sum(run.updates for run in arm.runs)
-    ending = {
-        "exhausted": "ran out of questions that carry a gradient",
-        "failed": "failed",
-        "running": "has not finished",
-    }[arm.status]
-    detail = f" ({show(arm.detail)})" if arm.detail else ""
-    return (
-        f"The arm “{show(arm.label)}” {ending} after {plural(updates, 'update')}{detail}. It "
-        "was trained less than the others: its numbers are shown, marked, and left out of the "
-        "claims."
-    )
-
-
-def _explain_undefined(full: Arm) -> str:
-    return f"Shares of the gain are undefined because {_why(full)}."
-
-
-def _why(full: Arm) -> str:
-    gain = full.gain
-    if gain is None or gain.value is None:
-        return "the full arm has not been evaluated"
-    shown = f"{points_interval(gain)} points"
-    if gain.value <= 0:
-        return f"the full arm did not gain ({shown}), so there is nothing to have a share of"
-    if gain.low is None or gain.low <= 0:
-        return f"the full arm's gain ({shown}) cannot be told from zero"
-    return f"the full arm's gain ({shown}) is too uncertain to divide by"
+        return ""
+    if arm.exhausted:
+        text = (
+            f"{name} {describe_exhaustion(experiment, arm)}. That is not the same as teaching "
+            "nothing."
+        )
+        if arm.is_compared:
+            return f"{text} It is compared at {percent(arm.compared_at)} of the budget, no further."
+        return f"{text} Its numbers tell where it ended, and are left out of the claims."
+    details = "; ".join(dict.fromkeys(show(run.detail) for run in arm.runs if run.detail))
+    text = f"{name}: {describe_unfinished_runs(arm)}{f' ({details})' if details else ''}."
+    if arm.is_compared and arm.gain is not None:
+        return f"{text} Its numbers rest on {plural(arm.gain.seeds, 'seed')}."
+    return f"{text} It is left out of the claims."
 
 
 def _describe_scale(study: Study) -> str | None:
@@ -211,21 +238,19 @@ def _describe_scale(study: Study) -> str | None:
             " With one seed, how much a result varies from one training run to the next is not "
             "measured: the intervals only cover the choice of held-out questions."
         )
-    return (
-        f"{text} No arm was trained on as many questions drawn at random, so a share does not show "
-        "that a bucket teaches more than other questions would."
-    )
-
-
-def count_evaluated(study: Study) -> int:
-    """Return how many held-out questions the effects rest on, or how many there are."""
-    arms = study.experiment.arms if study.experiment else ()
-    return max((arm.gain.questions for arm in arms if arm.gain), default=study.held_out)
+    alone = [arm for arm in experiment.arms if arm.role in ALONE]
+    without = [arm for arm in alone if experiment.find(Role.MATCHED_RANDOM, arm.subset) is None]
+    if without and len(without) < len(alone):
+        listed = ", ".join(f"“{show(arm.label)}”" for arm in without)
+        text += f" No arm on as many random questions stands beside {listed}."
+    return text
 
 
 def _state_gain(arm: Arm) -> str:
     questions = plural(arm.gain.questions if arm.gain else 0, "held-out question")
-    text = f"gave a gain of {points_interval(arm.gain)} points on {questions}"
+    at = arm.compared_at
+    when = f", at {percent(at)} of the budget" if at is not None and at < 1 else ""
+    text = f"gave a gain of {points_interval(arm.gain)} points on {questions}{when}"
     return f"{text}, which cannot be told from zero" if _includes_zero(arm) else text
 
 
@@ -241,15 +266,8 @@ def _seeds(arm: Arm) -> str:
     return "one seed" if seeds == 1 else plural(seeds, "seed")
 
 
-def _has_gain(arm: Arm) -> bool:
-    return arm.gain is not None and arm.gain.value is not None
-
-
 def _includes_zero(arm: Arm) -> bool:
-    gain = arm.gain
-    return bool(
-        gain and gain.low is not None and gain.high is not None and gain.low <= 0 <= gain.high
-    )
+    return arm.gain is not None and arm.gain.includes_zero
 
 
 def _gain(arm: Arm) -> float:

@@ -1,9 +1,10 @@
 """Read a study: everything the page shows about questions, rollouts and buckets.
 
 Owns the choice of what is reported (the latest bucketing and its latest experiment, unless one is
-named) and the queries behind sections 1 to 4; `collect_arms` reads what training left behind. Only
-reads. Refuses studies without a bucketing. Queries run one after another on short connections, so a
-report made during a run shows every table at a slightly different moment; nothing is counted twice.
+named) and the queries about what there is before training; `collect_experiment` reads the rest.
+Only reads. Refuses studies without a bucketing. Queries run one after another on short connections,
+so a report made during a run shows every table at a slightly different moment; nothing is counted
+twice.
 """
 
 import numpy as np
@@ -12,7 +13,7 @@ import polars as pl
 from attrib.analysis.buckets import bucket_table
 from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.errors import DataError
-from attrib.reports.collect_arms import collect_experiment
+from attrib.reports.collect_experiment import collect_experiment
 from attrib.reports.records import (
     Bucketing,
     BucketSummary,
@@ -72,7 +73,7 @@ SELECT bucketing_id FROM bucketings ORDER BY used_at DESC, bucketing_id LIMIT 1
 
 
 def _choose(store: Store, prefix: str | None) -> tuple[str, str | None, tuple[str, ...]]:
-    """Return the bucketing, the experiment (None: nothing trained yet) and the ids left aside."""
+    """Return the bucketing, the experiment (None: nothing trained), and those on other buckets."""
     known = store.read(EXPERIMENTS)
     if prefix is not None:
         matching = known.filter(pl.col("experiment_id").str.starts_with(prefix))
@@ -91,7 +92,7 @@ def _choose(store: Store, prefix: str | None) -> tuple[str, str | None, tuple[st
         bucketing_id = latest.item()
         matching = known.filter(pl.col("bucketing_id") == bucketing_id)
         experiment_id = None if matching.is_empty() else matching.row(0)[0]
-    others = tuple(name for name in known["experiment_id"] if name != experiment_id)
+    others = tuple(known.filter(pl.col("bucketing_id") != bucketing_id)["experiment_id"])
     return bucketing_id, experiment_id, others
 
 

@@ -7,7 +7,7 @@ there.
 import json
 from collections.abc import Iterable, Mapping
 
-from attrib.reports.records import Setting
+from attrib.reports.values import Setting
 
 
 def read_settings(text: str) -> tuple[Setting, ...]:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from attrib.reports.text import UNKNOWN, count, show
+from attrib.reports.text import UNKNOWN, count, plural, show
+from attrib.reports.values import Estimate
 
 
 class Kind(StrEnum):
@@ -55,6 +56,17 @@ def make_table(
         column if isinstance(column, Column) else Column(column, Kind.NUMBER) for column in rest
     ]
     return Table(caption, tuple(heads), tuple(tuple(row) for row in rows))
+
+
+def describe_common_questions(estimates: Sequence[Estimate | None]) -> tuple[str, list[str]]:
+    """Return how many held-out questions numbers rest on, as words for a caption if all agree.
+
+    Otherwise the words are empty, and the second is the heading of a column that tells.
+    """
+    numbers = {one.questions for one in estimates if one is not None}
+    if len(numbers) == 1:
+        return f"; {plural(numbers.pop(), 'held-out question')}", []
+    return "", ["Held-out questions"] if numbers else []
 
 
 def join_answers(answers: Sequence[str]) -> str:

@@ -1,22 +1,18 @@
-"""The tables about training: effects, spending, shares, ledger, curves, transitions.
+"""The tables about arms: what they are, their effects, their controls, their runs.
 
 Owns which columns are shown and how their cells read. An arm that did not end as planned keeps its
 row and is marked.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from attrib.reports.claims import explain_missing_share, share_of_data
-from attrib.reports.records import (
-    Arm,
-    Change,
-    Experiment,
-    LedgerRow,
-    Study,
-    TrainingCurve,
-    Transitions,
-)
-from attrib.reports.tables import Column, Kind, Table, join_answers, make_table, span
+from attrib.reports.claims import share_of_data
+from attrib.reports.design import describe_seeds
+from attrib.reports.findings import ALONE, describe_finding, explain_missing_share
+from attrib.reports.records import Study
+from attrib.reports.records_arms import Arm, Comparison, Run, Trained
+from attrib.reports.records_training import Experiment
+from attrib.reports.tables import Column, Kind, Table, describe_common_questions, make_table
 from attrib.reports.text import (
     UNKNOWN,
     count,
@@ -28,21 +24,52 @@ from attrib.reports.text import (
     points_interval,
     show,
 )
+from attrib.reports.values import is_defined
+from attrib.roles import Role
+
+_MEANINGS = {
+    Role.FULL: "trained on all bucketed questions",
+    Role.ONLY: "trained on the subset alone",
+    Role.ALL_BUT: "trained on everything but the subset",
+    Role.MATCHED_RANDOM: "as many questions as the subset has, drawn from all of them, anew for "
+    "every seed",
+    Role.MATCHED_COMPLEMENT: "as many questions as the subset has, or all there are, from outside "
+    "it, drawn anew for every seed",
+    Role.MATCHED_SUBSET: "questions of the subset, as many as there are outside it, where these "
+    "are fewer; drawn anew for every seed",
+    Role.COALITION: "trained on several buckets together, for Shapley values",
+    Role.IMPORTED: "trained elsewhere, evaluated here",
+}
 
 
-def tabulate_effects(study: Study, experiment: Experiment) -> Table:
+def tabulate_roles(experiment: Trained) -> Table:
+    """Return what kinds of arms there are, with their subsets and seeds."""
+    everything = [*experiment.arms, *experiment.coalitions]
+    rows = []
+    for role in Role:
+        mine = [arm for arm in everything if arm.role is role]
+        if not mine:
+            continue
+        subsets = ", ".join(show(arm.subset) for arm in mine)
+        subsets = UNKNOWN if role is Role.FULL else subsets
+        if role is Role.COALITION:
+            subsets = f"{plural(len(mine), 'union')} of buckets"
+        seeds = "1 model" if role is Role.IMPORTED else describe_seeds(mine)
+        rows.append((role.value, _MEANINGS[role], subsets, seeds))
+    return make_table("Arms", ["Role", Column("Meaning"), Column("Subsets"), Column("Runs")], rows)
+
+
+def tabulate_effects(experiment: Experiment) -> Table:
     """Return accuracy, gain, share and test of every arm, the base first.
 
-    How many questions and seeds they rest on is said once in the caption where it is the same for
-    all.
+    How many questions they rest on is said once in the caption where it is the same for all.
     """
     arms = [*([experiment.base] if experiment.base else []), *experiment.arms]
-    grounds = {(arm.accuracy.questions, arm.accuracy.seeds) for arm in arms if arm.accuracy}
+    grounds = {arm.accuracy.questions for arm in arms if arm.accuracy}
     caption = "Held-out accuracy, gain, and share of the full arm's gain, with 95\u00a0% intervals"
-    varying: list[str] = ["Held-out questions", "Seeds"]
+    varying: list[str] = ["Held-out questions"]
     if len(grounds) == 1:
-        [(questions, seeds)] = grounds
-        caption += f"; {plural(questions, 'held-out question')}, {plural(seeds, 'seed')}"
+        caption += f"; {plural(grounds.pop(), 'held-out question')}"
         varying = []
     return make_table(
         caption,
@@ -50,184 +77,196 @@ def tabulate_effects(study: Study, experiment: Experiment) -> Table:
             "Arm",
             Column("Status", Kind.STATUS),
             "Training questions",
+            "Seeds",
+            *varying,
+            "Budget",
             "Accuracy",
             "Gain, points",
             "Share of full gain",
-            "McNemar p",
-            *varying,
+            "p against base (Holm)",
         ],
-        [_effect_cells(study, experiment, arm, bool(varying)) for arm in arms],
+        [_effect_cells(experiment, arm, bool(varying)) for arm in arms],
     )
 
 
-def _effect_cells(
-    study: Study, experiment: Experiment, arm: Arm, with_grounds: bool
-) -> tuple[str, ...]:
+def _effect_cells(experiment: Experiment, arm: Arm, with_questions: bool) -> tuple[str, ...]:
     is_base = arm is experiment.base
-    questions = UNKNOWN
-    if arm.runs and not is_base:
-        questions = f"{count(arm.questions)} ({percent(share_of_data(study, arm))})"
-    share = percent_interval(arm.share)
-    if arm is experiment.full and arm.status == "done":
-        share = "100\u00a0%, by definition"
-    elif not is_base and explain_missing_share(experiment, arm):
-        share = "undefined"
-    grounds = (
-        count(arm.accuracy.questions if arm.accuracy else None),
-        count(arm.accuracy.seeds if arm.accuracy else None),
-    )
+    is_full = arm.role is Role.FULL
+    share = UNKNOWN if is_base or is_full else show_share(experiment, arm)
+    seeds = arm.accuracy.seeds if arm.accuracy else None
     return (
         show(arm.label),
         arm.status,
-        questions,
+        count(arm.questions if arm.runs and not is_base else None),
+        count(seeds),
+        *((count(arm.accuracy.questions if arm.accuracy else None),) if with_questions else ()),
+        UNKNOWN if is_base else show_fraction(arm),
         percent_interval(arm.accuracy, 1),
         UNKNOWN if is_base else points_interval(arm.gain),
-        UNKNOWN if is_base else share,
-        p_value(arm.mcnemar_p),
-        *(grounds if with_grounds else ()),
+        share,
+        p_value(arm.sign_flip_p),
     )
 
 
-def tabulate_runs(experiment: Experiment) -> Table:
-    """Return what every training run spent."""
+def tabulate_findings(experiment: Experiment) -> Table:
+    """Return what each arm shows, in words."""
     return make_table(
-        "What each training run spent",
+        "What each arm shows",
+        ["Arm", Column("What this shows")],
+        [
+            (show(arm.label), show(describe_finding(experiment, arm), 500))
+            for arm in experiment.arms
+        ],
+    )
+
+
+def show_fraction(arm: Arm) -> str:
+    """Return at which part of its budget an arm's numbers hold."""
+    if arm.role is Role.IMPORTED or arm.gain is None:
+        return UNKNOWN
+    if arm.compared_at is None:
+        return f"end, {percent(arm.gain.fraction)}"
+    return percent(arm.compared_at)
+
+
+def show_share(experiment: Trained, arm: Arm) -> str:
+    """Return the share of the full arm's gain, or that it is undefined."""
+    if is_defined(arm.share) or not explain_missing_share(experiment, arm):
+        return percent_interval(arm.share)
+    return "undefined" if arm.share is not None else UNKNOWN
+
+
+def tabulate_controls(experiment: Trained) -> Table:
+    """Return each subset alone against as many random, and as many other, questions."""
+    rows = []
+    for arm in experiment.arms:
+        if arm.role not in ALONE:
+            continue
+        random = experiment.find(Role.MATCHED_RANDOM, arm.subset)
+        others = experiment.find(Role.MATCHED_COMPLEMENT, arm.subset)
+        rows.append(
+            (
+                show(arm.label),
+                points_interval(arm.gain),
+                *_comparison_cells(arm.random, arm, random),
+                *_comparison_cells(arm.complement, arm, others),
+                _common_fraction(arm),
+                _grounds(arm),
+            )
+        )
+    return make_table(
+        "Gain of each subset alone, and minus that of as many questions drawn at random, from all "
+        "of them or from outside it; in points",
+        [
+            "Arm",
+            "Gain",
+            "Minus random",
+            "p (Holm)",
+            "Minus others",
+            "p (Holm)",
+            "Budget",
+            "Questions, seeds",
+        ],
+        rows,
+    )
+
+
+def _comparison_cells(
+    comparison: Comparison | None, arm: Arm, control: Arm | None
+) -> tuple[str, str]:
+    if comparison is not None:
+        return points_interval(comparison.difference), p_value(comparison.p)
+    if control is None:
+        return "no such arm", UNKNOWN
+    status = control.status if arm.is_compared else arm.status
+    return f"not comparable ({status})", UNKNOWN
+
+
+def _grounds(arm: Arm) -> str:
+    found = [one.difference for one in (arm.random, arm.complement) if one is not None]
+    pairs = dict.fromkeys((one.questions, one.seeds) for one in found)
+    return (
+        " / ".join(f"{count(questions)}, {count(seeds)}" for questions, seeds in pairs) or UNKNOWN
+    )
+
+
+def _common_fraction(arm: Arm) -> str:
+    found = [one.difference.fraction for one in (arm.random, arm.complement) if one is not None]
+    return " / ".join(dict.fromkeys(percent(one) for one in found)) or UNKNOWN
+
+
+def tabulate_runs(experiment: Experiment) -> Table:
+    """Return what every training run spent, and where it came out."""
+    runs = list(_each_run([*experiment.arms, *experiment.coalitions]))
+    over, varying = describe_common_questions([run.accuracy for _, run in runs])
+    return make_table(
+        f"Every training run: what it spent, and where it came out{over}",
         [
             "Arm",
             "Seed",
             Column("Status", Kind.STATUS),
             "Updates",
-            "Rollouts drawn",
-            "Groups drawn",
-            "Informative groups used",
+            "Rollouts",
+            "Visits",
+            "Groups used",
             "Gradient tokens",
-            "Wall time",
+            "Time",
+            *varying,
+            "Accuracy",
+            "McNemar p",
         ],
         [
             (
-                show(arm.label),
+                _name_at(arm, run),
                 str(run.seed),
                 run.status,
                 count(run.updates),
                 count(run.rollouts),
-                count(run.groups),
+                count(run.visits),
                 count(run.informative_groups),
                 count(run.gradient_tokens),
                 duration(run.wall_seconds),
+                *([count(run.accuracy.questions if run.accuracy else None)] if varying else []),
+                percent_interval(run.accuracy, 1),
+                p_value(run.mcnemar_p),
             )
-            for arm in experiment.arms
-            for run in arm.runs
+            for arm, run in runs
         ],
     )
+
+
+def _name_at(arm: Arm, run: Run) -> str:
+    """Return an arm's name, and at which part of the budget the run's accuracy was measured."""
+    fraction = run.accuracy.fraction if run.accuracy else 1.0
+    return show(arm.label) + (f" (at {percent(fraction)})" if fraction != 1 else "")
+
+
+def _each_run(arms: Iterable[Arm]) -> Iterable[tuple[Arm, Run]]:
+    """Yield every run once, under the first arm it serves."""
+    seen = set()
+    for arm in arms:
+        for run in arm.runs:
+            if run.arm_id not in seen:
+                seen.add(run.arm_id)
+                yield arm, run
 
 
 def tabulate_shares(study: Study, experiment: Experiment) -> Table:
     """Return share of data against share of gain."""
     return make_table(
         "Share of the training questions and share of the full arm's gain",
-        ["Arm", "Share of data", "Share of gain", Column("Remark")],
+        ["Arm", "Share of data", "Share of gain", "Budget", Column("Remark")],
         [
             (
                 show(arm.label),
                 percent(share_of_data(study, arm)),
                 percent_interval(arm.share),
-                "; ".join(
-                    filter(None, [_status_remark(arm), explain_missing_share(experiment, arm)])
-                ),
+                show_fraction(arm),
+                show("; ".join(filter(None, [_status_remark(arm), missing])), 500),
             )
             for arm in experiment.arms
             if arm is not experiment.full
-        ],
-    )
-
-
-def tabulate_ledger(rows: Sequence[LedgerRow]) -> Table:
-    """Return visits and gradient weight by arm and bucket."""
-    return make_table(
-        "Visits of training questions by arm and bucket",
-        [
-            "Arm",
-            Column("Bucket", Kind.LABEL),
-            "Visits",
-            "with a correct rollout",
-            "informative",
-            "informative share",
-            "Gradient weight",
-        ],
-        [
-            (
-                show(row.arm),
-                show(row.bucket),
-                count(row.visits),
-                count(row.with_correct),
-                count(row.informative),
-                percent(row.informative / row.visits),
-                percent(row.gradient_share),
-            )
-            for row in rows
-        ],
-    )
-
-
-def tabulate_curve(curve: TrainingCurve) -> Table:
-    """Return one arm's training curve."""
-    return make_table(
-        f"Training of the arm “{show(curve.arm)}”",
-        [
-            "Updates",
-            "Rollouts",
-            "Correct",
-            "Correct rate",
-            "Groups",
-            "Informative",
-            "Informative share",
-        ],
-        [
-            (
-                span(point.first_step, point.last_step),
-                count(point.rollouts),
-                count(point.correct),
-                percent(point.correct / point.rollouts if point.rollouts else None, 1),
-                count(point.groups),
-                count(point.informative),
-                percent(point.informative / point.groups if point.groups else None, 1),
-            )
-            for point in curve.points
-        ],
-    )
-
-
-def tabulate_transitions(transitions: Sequence[Transitions]) -> Table:
-    """Return right and wrong before and after, by arm."""
-    return make_table(
-        "Held-out questions by verdict before and after training (greedy, summed over seeds)",
-        ["Arm", "right → right", "wrong → right", "right → wrong", "wrong → wrong", "not gradable"],
-        [
-            (
-                show(row.arm),
-                count(row.kept),
-                count(row.learned),
-                count(row.lost),
-                count(row.still_wrong),
-                count(row.ungraded),
-            )
-            for row in transitions
-        ],
-    )
-
-
-def tabulate_changes(caption: str, changes: Sequence[Change]) -> Table:
-    """Return questions whose verdict changed, with both answers."""
-    quotes = [
-        Column(title, Kind.QUOTE)
-        for title in ("Question", "Accepted", "Answer before", "Answer after")
-    ]
-    return make_table(
-        caption,
-        quotes,
-        [
-            (show(one.question), join_answers(one.answers), show(one.before), show(one.after))
-            for one in changes
+            for missing in [explain_missing_share(experiment, arm)]
         ],
     )
 
@@ -246,11 +285,12 @@ def tabulate_run_ids(experiment: Experiment) -> Table:
         ],
         [
             (show(arm.label), str(run.seed), run.arm_id, show(run.method), show(run.detail))
-            for arm in [*base, *experiment.arms]
-            for run in arm.runs
+            for arm, run in _each_run([*base, *experiment.arms, *experiment.coalitions])
         ],
     )
 
 
 def _status_remark(arm: Arm) -> str:
-    return "" if arm.finished else f"{arm.status}: not comparable"
+    if arm.finished or arm.status == "planned":
+        return "" if arm.finished else "planned"
+    return arm.status if arm.is_compared else f"{arm.status}: not comparable"

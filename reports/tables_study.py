@@ -6,10 +6,13 @@ Owns which columns are shown and how their cells read.
 from collections.abc import Sequence
 
 from attrib.analysis.passk import PassCurve
-from attrib.reports.records import BucketSummary, Dataset, SampledQuestion, Setting, Study
+from attrib.reports.design import describe_seeds
+from attrib.reports.records import BucketSummary, Dataset, SampledQuestion, Study
 from attrib.reports.settings import find_setting
 from attrib.reports.tables import Column, Kind, Table, join_answers, make_table, span
 from attrib.reports.text import count, percent, plural, show
+from attrib.reports.values import Setting
+from attrib.roles import Role
 
 
 def tabulate_buckets(buckets: Sequence[BucketSummary], k: int) -> Table:
@@ -105,31 +108,56 @@ def tabulate_settings(caption: str, settings: Sequence[Setting]) -> Table:
 
 
 def tabulate_choices(study: Study) -> Table:
-    """Return what the paper leaves open and what was chosen here."""
+    """Return what the paper does not state, and what was chosen here."""
     experiment = study.experiment
     shared = experiment.settings if experiment else ()
     runs = [run for arm in experiment.arms for run in arm.runs] if experiment else []
     settings = (*shared, *(runs[0].settings if runs else ()))
     unknown = "not recorded" if experiment else "nothing trained yet"
-    seeds = plural(experiment.seeds, "seed") if experiment else unknown
 
     def chosen(*names: str) -> str:
         return show(find_setting(settings, *names) or unknown)
 
+    def listed(*names: str) -> str:
+        found = [(name, find_setting(settings, name)) for name in names]
+        return ", ".join(f"{name} {show(value)}" for name, value in found if value) or unknown
+
+    rank = find_setting(settings, "lora")
+    weights = unknown if rank is None else f"LoRA adapters of rank {show(rank)}"
     return make_table(
-        "What the paper leaves open, and what was chosen here",
-        [Column("Open in arXiv 2605.07153"), Column("Here")],
+        "What the paper does not state, and what was chosen here",
+        [Column("Not stated in arXiv 2605.07153"), Column("Here")],
         [
             ("Temperature of the rollouts before RL", _sampling_temperature(study)),
+            ("What is held equal between arms", listed("budget", "fill")),
+            ("How arms of different size are matched", _describe_controls(study) or unknown),
+            ("Seeds per arm", describe_seeds(experiment.arms) if experiment else unknown),
             ("Rollouts per group in training", chosen("group_size")),
-            ("Learning rate", chosen("learning_rate")),
+            ("Groups per update", chosen("groups")),
+            ("Learning rate", listed("learning_rate", "schedule", "warmup")),
             ("Temperature in training", chosen("temperature")),
-            (
-                "How arms of different size are matched",
-                "by updates and informative groups, as under Held equal" if experiment else unknown,
-            ),
-            ("Seeds per arm", seeds),
+            ("Advantage and normalisation of the loss", listed("advantage", "normalisation")),
+            ("Clipping, steps on each batch", listed("clip_low", "clip_high", "inner_epochs")),
+            ("Weight of the KL penalty", chosen("kl")),
+            ("Weights that are trained", "all" if rank == "0" else weights),
+            ("Limit on rollouts of a run", chosen("max_rollouts")),
+            ("When arms are evaluated, of the budget", chosen("evaluate_at")),
         ],
+    )
+
+
+def _describe_controls(study: Study) -> str:
+    """Return which controls have as many questions as a subset, '' without an experiment."""
+    if study.experiment is None:
+        return ""
+    controls = {
+        Role.MATCHED_RANDOM: "as many questions drawn at random",
+        Role.MATCHED_COMPLEMENT: "as many questions from outside the subset",
+    }
+    trained = {arm.role for arm in study.experiment.arms}
+    found = [words for role, words in controls.items() if role in trained]
+    return (
+        f"by controls trained on {', and on '.join(found)}" if found else "not at all: no control"
     )
 
 

@@ -10,7 +10,7 @@ for HTML is the template's work (autoescape), never done here.
 import unicodedata
 from datetime import UTC, datetime
 
-from attrib.reports.records import Estimate
+from attrib.reports.values import Estimate
 
 LONGEST = 280
 UNKNOWN = "–"
@@ -59,28 +59,48 @@ def percent(value: float | None, digits: int = 0) -> str:
     return UNKNOWN if value is None else f"{_number(100 * value, digits)}{_SPACE}%"
 
 
-def points(value: float | None) -> str:
+def points(value: float | None, digits: int = 1) -> str:
     """Return a difference of two fractions in signed percentage points, – where it is unknown."""
-    return UNKNOWN if value is None else _number(100 * value, 1, signed=True)
+    return UNKNOWN if value is None else _number(100 * value, digits, signed=True)
 
 
 def percent_interval(estimate: Estimate | None, digits: int = 0) -> str:
-    """Return `95 % [70 %, 120 %]`, or what there is of it."""
+    """Return `95 % [70, 120]`, or what there is of it."""
     if estimate is None or estimate.value is None:
         return UNKNOWN
     value = percent(estimate.value, digits)
     if estimate.low is None or estimate.high is None:
         return f"{value} (no interval)"
-    return f"{value} [{percent(estimate.low, digits)}, {percent(estimate.high, digits)}]"
+    low, high = (_number(100 * bound, digits) for bound in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
 
 
-def points_interval(estimate: Estimate | None) -> str:
+def points_interval(estimate: Estimate | None, digits: int = 1) -> str:
     """Return `+31.2 [+22.0, +40.4]`, or what there is of it."""
     if estimate is None or estimate.value is None:
         return UNKNOWN
+    value = points(estimate.value, digits)
     if estimate.low is None or estimate.high is None:
-        return f"{points(estimate.value)} (no interval)"
-    return f"{points(estimate.value)} [{points(estimate.low)}, {points(estimate.high)}]"
+        return f"{value} (no interval)"
+    return f"{value} [{points(estimate.low, digits)}, {points(estimate.high, digits)}]"
+
+
+def number_interval(estimate: Estimate | None, digits: int, *, signed: bool = False) -> str:
+    """Return `−3.21 [−3.40, −3.02]`, or what there is of it."""
+    if estimate is None or estimate.value is None:
+        return UNKNOWN
+    value = _number(estimate.value, digits, signed=signed)
+    if estimate.low is None or estimate.high is None:
+        return f"{value} (no interval)"
+    low, high = (_number(bound, digits, signed=signed) for bound in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def mean_count(value: float | None) -> str:
+    """Return a mean of counts: whole where it is whole, else with one decimal."""
+    if value is None:
+        return UNKNOWN
+    return count(round(value)) if float(value).is_integer() or value >= 1000 else f"{value:,.1f}"
 
 
 def p_value(estimate: Estimate | None) -> str:

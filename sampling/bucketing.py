@@ -27,6 +27,7 @@ from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say, track
 from attrib.sampling.grading import Grader, make_grader
+from attrib.sampling.verdicts import Verdicts
 from attrib.store import Store
 
 TEXTS_PER_WRITE = 20_000
@@ -178,21 +179,15 @@ def _grade(
     texts = store.read(_UNGRADED_TEXTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=k)
     if texts.is_empty():
         return
+    verdicts = Verdicts(store, grader)
     with track("Grading", len(texts), "texts") as advance:
         for batch in texts.iter_slices(TEXTS_PER_WRITE):
-            graded = [
-                grader.grade(by_id[question_id], text, truncated)
-                for question_id, text, truncated in batch.select(
-                    "question_id", "text", "truncated"
-                ).iter_rows()
-            ]
-            verdicts = batch.with_columns(
-                pl.lit(grader.fingerprint).alias("grader"),
-                pl.Series("verdict", [str(g.verdict) for g in graded], dtype=pl.String),
-                pl.Series("detail", [g.detail for g in graded], dtype=pl.String),
-            )
+            for question_id, text, truncated in batch.select(
+                "question_id", "text", "truncated"
+            ).iter_rows():
+                verdicts.grade_text(by_id[question_id], text, truncated)
             with store.transaction() as transaction:
-                transaction.append("verdicts", verdicts)
+                verdicts.write(transaction)
             advance(len(batch))
 
 

@@ -165,6 +165,11 @@ class ExactGrader:
         return Graded(Verdict.CORRECT, f"accepted: {accepted[key]}")
 
 
+def answer_keys(question: Question, text: str) -> tuple[str, ...]:
+    """Return the spellings under which a response compares as an answer to the question."""
+    return _FIND_KEYS[question.answer_type](text)
+
+
 def make_grader(name: str, questions: Sequence[Question]) -> Grader:
     """Return the grader called `name`.
 

@@ -134,6 +134,22 @@ class Responder(Generic[AnyEngine_co]):
         """Return the question as it is put to the model."""
         return self._style.ask(question.text, self._tokenizer)
 
+    def target(self, answer: str) -> tuple[int, ...]:
+        """Return the tokens of `answer` as a whole response, its end included.
+
+        A prompt without chat template ends before the blank that an answer begins with, and its
+        response ends with a stop string.
+        """
+        assert self._tokenizer is not None, "targets are for training, which is local"
+        is_chat = self._style.system is not None
+        text = answer if is_chat else f" {answer}{''.join(self._style.stop[:1])}"
+        token_ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        ends = self.sampling.end_token_ids
+        if (self._style.stop and not is_chat) or not ends:
+            return token_ids
+        own = self._tokenizer.eos_token_id
+        return (*token_ids, own if own in ends else min(ends))
+
     def respond(
         self, requests: Sequence[Request], seed: int, *, greedy: bool = False
     ) -> Iterator[Answered]:

@@ -15,7 +15,7 @@ from attrib.store import Store
 
 ROOT = Path(__file__).parents[1]
 GROUP: Any = typer.main.get_command(app)
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/store.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/ablation.md", "docs/store.md")
 
 
 def read(page: str) -> str:
@@ -56,7 +56,9 @@ def test_every_table_of_the_store_is_described(tmp_path: Path) -> None:
         "AND table_name <> 'arms' GROUP BY table_name ORDER BY table_name"
     )
     rows = dict(
-        re.findall(r"^\| (\w+) \| [^|]+ \| ([^|]+) \|$", read("docs/store.md"), re.MULTILINE)
+        re.findall(
+            r"^\| (\w+)(?: \(view\))? \| [^|]+ \| ([^|]+) \|$", read("docs/store.md"), re.MULTILINE
+        )
     )
     for table, names in columns.iter_rows():
         described = re.findall(r"\w+", re.sub(r"\([^)]*\)", "", rows[table]))

@@ -11,11 +11,13 @@ import pytest
 
 from attrib.store import Store
 
-QUESTIONS = 60
+QUESTIONS = 40
 N = 32
 UPDATES = 2
 GROUPS = 2
-HELD_OUT = 40
+HELD_OUT = 20
+SAMPLES = 2
+ARMS = 5
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ def study(
 ) -> Study:
     """Run sample, bucket, ablate and report as processes of their own."""
     ablate = (
-        *("ablate", "--subset", "never-correct", "--updates", UPDATES, "--groups", GROUPS),
-        *("--group-size", 16, "--eval-limit", HELD_OUT, "--learning-rate", 0.003),
+        *("ablate", "--subset", "never-correct", "--budget", f"updates={UPDATES}"),
+        *("--groups", GROUPS, "--group-size", 16, "--learning-rate", 0.003, "--seeds", 1),
+        *("--role", "only", "--role", "all-but", "--role", "matched-random"),
+        *("--eval-limit", HELD_OUT, "--eval-samples", SAMPLES, "--cot-tokens", 4),
         *("--device", "cpu", "--json"),
     )
     commands = {
@@ -105,6 +109,7 @@ def check_arms(study: Study) -> None:
         ("all-but", "never-correct", "grpo", "done", UPDATES),
         ("base", "none", "base", "done", 0),
         ("full", "full", "grpo", "done", UPDATES),
+        ("matched-random", "never-correct", "grpo", "done", UPDATES),
         ("only", "never-correct", "grpo", "done", UPDATES),
     ]
     updates = study.rows(
@@ -116,35 +121,58 @@ def check_arms(study: Study) -> None:
     )
     assert updates == visits
     assert {row[3] for row in updates} == {GROUPS}
-    assert len(updates) == 3 * UPDATES
+    assert len(updates) == (ARMS - 1) * UPDATES
     strangers = study.rows(
         "SELECT * FROM visits JOIN arms USING (arm_id) JOIN buckets USING (question_id) "
         "WHERE (role = 'only') <> (bucket = 'never-correct') AND role IN ('only', 'all-but')"
     )
     assert strangers == []
+    sizes = dict(study.rows("SELECT role, questions FROM arms WHERE role <> 'base'"))
+    assert sizes["matched-random"] == sizes["only"]
+    assert sizes["full"] == QUESTIONS
+    check_evaluations(study)
+
+
+def check_evaluations(study: Study) -> None:
     evaluated = study.rows(
-        "SELECT role, count(DISTINCT question_id), count(*), list(DISTINCT split) "
-        "FROM evaluations JOIN arms USING (arm_id) JOIN questions USING (question_id) "
-        "GROUP BY role ORDER BY role"
+        "SELECT role, step, split, decoding, count(DISTINCT question_id), count(*) "
+        "FROM evaluations JOIN arms USING (arm_id) JOIN questions USING (question_id) GROUP BY ALL"
     )
-    assert [row[1:] for row in evaluated] == [(HELD_OUT, HELD_OUT, ["held-out"])] * 4
+    expected = []
+    for role in ("base", "full", "only", "all-but", "matched-random"):
+        last = 0 if role == "base" else UPDATES
+        expected += [
+            (role, last, "train", "greedy", QUESTIONS, QUESTIONS),
+            (role, last, "held-out", "sample", HELD_OUT, SAMPLES * HELD_OUT),
+            (role, last, "held-out", "majority", HELD_OUT, HELD_OUT),
+        ]
+        steps = [0] if role == "base" else range(1, UPDATES + 1)  # half of the budget, and its end
+        expected += [(role, step, "held-out", "greedy", HELD_OUT, HELD_OUT) for step in steps]
+    expected.append(("base", 0, "held-out", "chain-of-thought", HELD_OUT, HELD_OUT))
+    assert sorted(evaluated) == sorted(expected)
+    assert study.rows("SELECT count(*) FROM masses") == [(ARMS * HELD_OUT,)]
 
 
 def check_effects(study: Study) -> None:
     printed = json.loads(study.printed["ablate"])
-    assert (printed["trained"], printed["reused"], printed["failed"]) == (4, 0, [])
-    names = "subset, role, statistic, value, low, high, seeds, questions"
-    stored = study.rows(f"SELECT {names} FROM effects ORDER BY ALL")
-    keys = names.split(", ")
-    assert stored == sorted(
-        (tuple(effect[key] for key in keys) for effect in printed["effects"]),
-        key=lambda row: row[:3],
-    )
+    assert (printed["trained"], printed["reused"]) == (ARMS, 0)
+    assert (printed["failed"], printed["exhausted"]) == ([], [])
+    keys = ("subset", "role", "statistic", "evaluated_on", "fraction")
+    keys += ("value", "low", "high", "seeds", "questions", "detail")
+    stored = study.rows(f"SELECT {', '.join(keys)} FROM effects ORDER BY ALL")
+    assert len(stored) == len(printed["effects"])
+    by_name = {tuple(effect[key] for key in keys[:5]): effect for effect in printed["effects"]}
+    for row in stored:
+        assert tuple(by_name[row[:5]][key] for key in keys) == row
     recomputed = study.rows(
         "SELECT role, avg((verdict = 'correct')::INT) FROM evaluations JOIN arms USING (arm_id) "
-        "GROUP BY role ORDER BY role"
+        "JOIN questions USING (question_id) WHERE decoding = 'greedy' AND split = 'held-out' "
+        "AND step = updates GROUP BY role ORDER BY role"
     )
-    accuracy = study.rows("SELECT role, value FROM effects WHERE statistic = 'accuracy' ORDER BY 1")
+    accuracy = study.rows(
+        "SELECT role, value FROM effects WHERE statistic = 'accuracy' "
+        "AND evaluated_on = 'held-out' AND fraction IN (0, 1) ORDER BY role"
+    )
     assert accuracy == [(role, pytest.approx(value)) for role, value in recomputed]
 
 
@@ -165,8 +193,8 @@ def check_reuse(study: Study) -> None:
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     summary, first = json.loads(stdout), json.loads(study.printed["ablate"])
-    assert (summary["trained"], summary["reused"]) == (0, 4)
+    assert (summary["trained"], summary["reused"]) == (0, ARMS)
     assert summary["effects"] == first["effects"]
-    assert "0 runs to do" in stderr
+    assert f"0 of {ARMS} runs to do" in stderr
     assert "Training" not in stderr
     assert study.rows("SELECT * FROM evaluations ORDER BY ALL") == before

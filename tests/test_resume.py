@@ -1,5 +1,6 @@
-"""Killed again and again, `attrib sample` ends with what one quiet run draws."""
+"""Killed again and again, `attrib sample` and `attrib ablate` end with what one quiet run gives."""
 
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from attrib.errors import StoreError
+from attrib.sampling.bucketing import BucketSettings, bucket_questions
+from attrib.sampling.rollouts import SampleSettings, draw_rollouts
 from attrib.store import Store
 
 N = 128
@@ -79,3 +82,76 @@ def test_kills_lose_little_and_change_nothing(
     assert float(str(difference.abs().max())) < 1e-4
     sets = "SELECT sample_set_id, params FROM sample_sets"
     assert killed.read(sets).equals(quiet.read(sets))
+
+
+UPDATES = 6
+TRAINED = {
+    "arms": "SELECT * EXCLUDE (wall_seconds) FROM arms ORDER BY arm_id, role",
+    "updates": "SELECT * EXCLUDE (seconds) FROM updates ORDER BY arm_id, step",
+    "visits": "SELECT * FROM visits ORDER BY arm_id, visit",
+    "milestones": "SELECT * EXCLUDE (seconds) FROM milestones ORDER BY arm_id, fraction",
+    "evaluations": "SELECT * FROM evaluations ORDER BY ALL",
+    "masses": "SELECT * FROM masses ORDER BY ALL",
+    "effects": "SELECT * FROM effects ORDER BY ALL",
+    "verdicts": "SELECT * FROM verdicts ORDER BY ALL",
+}
+
+
+def kill_after_updates(process: subprocess.Popen[str], store: Store, role: str, step: int) -> None:
+    """Kill with SIGKILL once the arm of that role has made an update beyond `step`."""
+    sql = "SELECT coalesce(max(step), 0) FROM updates JOIN arms USING (arm_id) WHERE role = $role"
+    while store.read(sql, role=role).item() <= step:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)  # a reader keeps the writer waiting
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.timeout(300)
+def test_kills_change_nothing_of_what_is_trained(
+    tmp_path: Path, continent_model: Path, start_attrib: Start
+) -> None:
+    killed = Store(tmp_path / "killed.duckdb")
+    draw_rollouts(
+        killed,
+        SampleSettings(
+            model=str(continent_model),
+            n=16,
+            limit=24,
+            where="relation = 'continent'",
+            max_new_tokens=4,
+            device="cpu",
+        ),
+    )
+    bucket_questions(killed, BucketSettings(k=16))
+    quiet = Store(Path(shutil.copy(killed.path, tmp_path / "quiet.duckdb")))
+
+    def start(store: Store) -> subprocess.Popen[str]:
+        return start_attrib(
+            *("ablate", "--db", store.path, "--subset-where", "subject < 'M'", "--role", "only"),
+            *("--seeds", 1, "--budget", f"updates={UPDATES}", "--groups", 2),
+            *("--learning-rate", 0.003, "--eval-limit", 8),
+            *("--eval-samples", 1, "--cot-tokens", 0, "--keep", "last", "--device", "cpu"),
+        )
+
+    kill_after_updates(start(killed), killed, "full", 1)  # before its first checkpoint
+    kill_after_updates(start(killed), killed, "full", UPDATES // 2)  # after it
+    kill_after_updates(start(killed), killed, "only", 1)
+    assert killed.holder() is None
+    runs = [start(killed), start(quiet)]
+    (_, stderr), (_, stderr_of_quiet) = [run.communicate(timeout=120) for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], stderr + stderr_of_quiet
+    assert "1 of 3 runs to do" in stderr
+
+    for table, sql in TRAINED.items():
+        assert killed.read(sql).equals(quiet.read(sql)), table
+    numbers = killed.read("SELECT arm_id, list(visit ORDER BY visit) AS v FROM visits GROUP BY 1")
+    for visits in numbers["v"]:
+        assert visits.to_list() == list(range(len(visits)))
+    weights = [
+        {file.parent.name: file.read_bytes() for file in folder.glob("*/*.safetensors")}
+        for folder in (tmp_path / "killed.duckdb.models", tmp_path / "quiet.duckdb.models")
+    ]
+    assert weights[0] == weights[1]
+    assert len(weights[0]) == 2
+    assert list((tmp_path / "killed.duckdb.checkpoints").iterdir()) == []

@@ -12,8 +12,8 @@ from scipy import stats
 from attrib.analysis.intervals import (
     Interval,
     exact_interval,
-    gain_share,
     mcnemar_exact,
+    mean_interval,
     paired_gain,
     wilson_bounds,
     wilson_interval,
@@ -32,6 +32,10 @@ def make_pair(stayed_wrong: int, gained: int, lost: int, stayed_right: int) -> t
 
 
 outcome_triples = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1)
+# Correct rates of questions, not all equal.
+fractions = st.lists(
+    st.integers(0, 16).map(lambda correct: correct / 16), min_size=2, max_size=40
+).filter(lambda rates: len(set(rates)) > 1)
 
 
 class TestExactInterval:
@@ -100,6 +104,87 @@ class TestWilsonInterval:
     def test_refuses(self, successes: int, n: int) -> None:
         with pytest.raises(DataError):
             wilson_interval(successes, n)
+
+
+class TestMeanInterval:
+    def test_hand_computed_case(self) -> None:
+        # Squared deviations .09 + .01 + .01 + .09 over 3, square root over 2: 0.12909944.
+        # Student's t at 3 degrees of freedom: 3.1824463.
+        got = mean_interval([0.2, 0.4, 0.6, 0.8])
+        assert got.value == pytest.approx(0.5)
+        assert got.low == pytest.approx(0.5 - 3.1824463 * 0.12909944, abs=1e-7)
+        assert got.high == pytest.approx(0.5 + 3.1824463 * 0.12909944, abs=1e-7)
+
+    @given(fractions, st.sampled_from([0.5, 0.8, 0.95, 0.999]))
+    def test_agrees_with_scipy_within_zero_and_one(
+        self, values: list[float], confidence: float
+    ) -> None:
+        got = mean_interval(values, confidence)
+        low, high = stats.t.interval(
+            confidence, len(values) - 1, loc=np.mean(values), scale=stats.sem(values)
+        )
+        assert got.value == pytest.approx(np.mean(values))
+        assert got.low == pytest.approx(max(low, 0.0), abs=1e-12)
+        assert got.high == pytest.approx(min(high, 1.0), abs=1e-12)
+
+    @given(fractions)
+    def test_contains_its_value_and_mirrors(self, values: list[float]) -> None:
+        there = mean_interval(values)
+        back = mean_interval(1.0 - np.array(values))
+        assert 0.0 <= there.low < there.value < there.high <= 1.0
+        assert (back.value, back.low, back.high) == pytest.approx(
+            (1.0 - there.value, 1.0 - there.high, 1.0 - there.low)
+        )
+        wider = mean_interval(values, 0.99)
+        assert wider.low <= there.low
+        assert there.high <= wider.high
+        assert mean_interval(values[::-1]).low == pytest.approx(there.low)
+
+    def test_bounds_are_clipped_each_on_its_own(self) -> None:
+        # t = 3.1824463: one of four at 1, the rest at 0, is 0.25 ± 0.80; at 0.3, 0.075 ± 0.24.
+        assert mean_interval([0.0, 0.0, 0.0, 1.0]) == Interval(0.25, 0.0, 1.0)
+        few = mean_interval([0.0, 0.0, 0.0, 0.3])
+        assert few.low == 0.0
+        assert few.high == pytest.approx(0.075 * (1 + 3.1824463), abs=1e-7)
+        many = mean_interval([1.0, 1.0, 1.0, 0.7])
+        assert many.low == pytest.approx(1 - 0.075 * (1 + 3.1824463), abs=1e-7)
+        assert many.high == 1.0
+
+    def test_equal_values_have_the_width_of_as_many_trials(self) -> None:
+        assert mean_interval([0.25] * 8) == wilson_interval(2, 8)
+        nothing, everything = mean_interval(np.zeros(30)), mean_interval(np.ones(30))
+        assert nothing == wilson_interval(0, 30)
+        assert everything == wilson_interval(30, 30)
+        assert nothing.low == 0.0 < 0.1 < nothing.high
+        assert everything.low < 0.9 < 1.0 == everything.high
+        # Equal but for rounding, which is no spread.
+        rounded = mean_interval([0.3, 0.1 + 0.2, 0.3, 0.3])
+        assert rounded.high - rounded.low > 0.5
+
+    @pytest.mark.parametrize("successes", [0, 1])
+    def test_one_value_has_the_width_of_one_trial(self, successes: int) -> None:
+        assert mean_interval([float(successes)]) == wilson_interval(successes, 1)
+        between = mean_interval([0.4], 0.8)
+        assert between.value == 0.4
+        assert between.low < 0.2 < 0.7 < between.high
+
+    def test_takes_outcomes_as_zero_and_one(self) -> None:
+        assert mean_interval([True, False, True]) == mean_interval([1.0, 0.0, 1.0])
+
+    @pytest.mark.parametrize("questions", [10, 40])
+    def test_covers_the_mean_of_correct_rates(self, questions: int) -> None:
+        """Questions of which 0 to 8 rollouts are correct, their chances spread as Beta(2, 3)."""
+        generator = np.random.default_rng(17)
+        rates = generator.binomial(8, generator.beta(2, 3, (2000, questions))) / 8
+        bounds = [mean_interval(rate_Q) for rate_Q in rates]
+        covered = np.mean([bound.low <= 2 / 5 <= bound.high for bound in bounds])
+        assert 0.935 <= covered <= 0.97
+
+    def test_refuses(self) -> None:
+        with pytest.raises(DataError, match="n is 0; an interval needs n of at least 1"):
+            mean_interval([])
+        with pytest.raises(ConfigError, match=r"confidence is 1\.0"):
+            mean_interval([0.2, 0.4], 1.0)
 
 
 class TestPairedGain:
@@ -185,146 +270,7 @@ class TestMcnemarExact:
             mcnemar_exact(np.zeros(0, bool), np.zeros(0, bool))
 
 
-class TestGainShare:
-    # 100 questions, 20 right before. Full repairs 40; the arm repairs 30 of those and 2 others.
-    BEFORE = np.repeat([True, False], [20, 80])
-    FULL = np.repeat([True, True, False], [20, 40, 40])
-    ARM = np.repeat([True, True, False, True, False], [20, 30, 10, 2, 38])
-
-    def test_value_is_the_ratio_of_gains(self) -> None:
-        share = gain_share(self.BEFORE, self.ARM, self.FULL)
-        assert share.reason == ""
-        assert share.value == pytest.approx(32 / 40)
-        assert share.low is not None
-        assert share.high is not None
-        assert 0.6 < share.low < 0.8 < share.high < 1.0
-
-    def test_bounds_are_where_the_paired_t_test_turns(self) -> None:
-        """Fieller's set holds the shares θ that a t test of arm - θ·full does not reject."""
-        share = gain_share(self.BEFORE, self.ARM, self.FULL)
-        arm = np.append(self.ARM.astype(float) - self.BEFORE, [1.0, -1.0])
-        full = np.append(self.FULL.astype(float) - self.BEFORE, [0.0, 0.0])
-        t = stats.t.ppf(0.975, self.BEFORE.size - 1)
-        for bound in (share.low, share.high):
-            assert bound is not None
-            residual = arm - bound * full
-            statistic = residual.mean() / (residual.std(ddof=1) / math.sqrt(residual.size))
-            assert abs(statistic) == pytest.approx(t, rel=1e-9)
-
-    def test_agreement_with_the_full_arm_on_these_questions_is_no_certainty(self) -> None:
-        share = gain_share(self.BEFORE, self.FULL, self.FULL)
-        assert share.value == pytest.approx(1.0)
-        assert share.low is not None
-        assert share.high is not None
-        assert 0.8 < share.low < 1.0 < share.high < 1.2
-
-    def test_an_arm_that_changed_nothing_has_share_zero_with_a_width(self) -> None:
-        share = gain_share(self.BEFORE, self.BEFORE, self.FULL)
-        assert share.value == 0.0
-        assert share.low is not None
-        assert share.high is not None
-        assert -0.1 < share.low < -0.03 < 0.03 < share.high < 0.1
-
-    def test_an_arm_that_lost_accuracy_has_a_negative_share(self) -> None:
-        arm = np.repeat([True, False], [5, 95])
-        share = gain_share(self.BEFORE, arm, self.FULL)
-        assert share.value == pytest.approx(-15 / 40)
-        assert share.high is not None
-        assert share.high < 0
-
-    def test_undefined_where_the_full_gain_is_not_clear_of_zero(self) -> None:
-        before, full = make_pair(40, 6, 4, 10)
-        for arm in (before, full, ~before):
-            share = gain_share(before, arm, full)
-            assert (share.value, share.low, share.high) == (None, None, None)
-            assert share.reason.startswith("the full arm's gain, +0.033 [-0.0")
-            assert "cannot be told from zero" in share.reason
-
-    def test_undefined_where_only_one_of_the_two_criteria_sees_zero(self) -> None:
-        # Four of 20 up, none down: Fieller's set is bounded, but the reported gain contains zero.
-        before, full = make_pair(16, 4, 0, 0)
-        assert paired_gain(before, full).low < 0
-        assert gain_share(before, full, full).reason.endswith("from zero, so it has no shares")
-        # Ten of 15 up, three down: the reported gain is just clear of zero, Student's t is not.
-        before, full = make_pair(2, 10, 3, 0)
-        assert paired_gain(before, full).low > 0
-        assert "Student's t" in gain_share(before, full, full).reason
-
-    def test_undefined_where_nothing_changed_at_all(self) -> None:
-        share = gain_share(self.BEFORE, self.BEFORE, self.BEFORE)
-        assert share.value is None
-        assert "cannot be told from zero" in share.reason
-
-    def test_undefined_where_the_full_arm_lost(self) -> None:
-        before, full = make_pair(10, 1, 40, 10)
-        share = gain_share(before, before, full)
-        assert share.value is None
-        assert "lost accuracy, -0.639 [-0." in share.reason
-
-    def test_undefined_for_too_few_questions(self) -> None:
-        one = gain_share([False], [True], [True])
-        assert one.value is None
-        assert "one held-out question" in one.reason
-        # Three of three repaired has no spread, which is luck rather than certainty.
-        three = gain_share(np.zeros(3, bool), np.ones(3, bool), np.ones(3, bool))
-        assert three.value is None
-
-    @given(outcome_triples)
-    def test_defined_shares_agree_with_the_interval_of_the_full_gain(
-        self, triples: list[tuple[bool, bool, bool]]
-    ) -> None:
-        outcomes = np.array(triples * 5)
-        before, arm, full = outcomes.T
-        share = gain_share(before, arm, full)
-        if share.value is None:
-            assert share.reason
-            assert (share.low, share.high) == (None, None)
-        else:
-            assert share.reason == ""
-            assert paired_gain(before, full).low > 0
-            assert share.low is not None
-            assert share.high is not None
-            assert math.isfinite(share.low)
-            assert math.isfinite(share.high)
-            assert share.low <= share.value <= share.high
-            shuffled = np.random.default_rng(0).permutation(outcomes).T
-            again = gain_share(*shuffled)
-            assert again.value == pytest.approx(share.value)
-            assert again.low == pytest.approx(share.low, abs=1e-9)
-
-    @pytest.mark.parametrize(
-        ("kept", "extra", "losing"),
-        [(0.8, 0.05, 0.05), (0.2, 0.02, 0.05), (0.05, 0.0, 0.02), (0.03, 0.0, 0.0)],
-    )
-    @pytest.mark.parametrize("questions", [60, 150])
-    def test_covers_the_true_share(
-        self, questions: int, kept: float, extra: float, losing: float
-    ) -> None:
-        """Full repairs 40 % of the wrong; the arm keeps a part of those and finds a few others."""
-        generator = np.random.default_rng(41)
-        studies, right, repaired = 800, 0.3, 0.4
-        arm_repaired = kept * repaired + extra * (1 - repaired)
-        truth = ((1 - right) * arm_repaired - right * losing) / (
-            (1 - right) * repaired - right * losing
-        )
-        covered = defined = 0
-        for draw in generator.random((studies, 5, questions)):
-            before, found = draw[0] < right, draw[1] < repaired
-            full = np.where(before, draw[2] >= losing, found)
-            arm = np.where(before, draw[3] >= losing, draw[4] < np.where(found, kept, extra))
-            share = gain_share(before, arm, full)
-            if share.low is not None and share.high is not None:
-                defined += 1
-                covered += share.low <= truth <= share.high
-        assert defined > 0.97 * studies
-        assert covered / defined >= 0.93
-
-    def test_refuses(self) -> None:
-        with pytest.raises(DataError, match="before_Q and arm_after_Q have 100 and 99 questions"):
-            gain_share(self.BEFORE, self.ARM[1:], self.FULL)
-        with pytest.raises(DataError, match="arm_after_Q holds float64 values"):
-            gain_share(self.BEFORE, self.ARM.astype(float), self.FULL)
-        with pytest.raises(DataError, match="before_Q holds no question"):
-            gain_share([], [], [])
-        with pytest.raises(ConfigError, match="confidence is 0"):
-            gain_share(self.BEFORE, self.ARM, self.FULL, 0.0)
+@pytest.mark.parametrize("values", [[0.5, float("nan")], [50.0, 60.0], [[0.1, 0.2]], [-0.1]])
+def test_a_mean_of_what_are_no_fractions_is_refused(values: list[float]) -> None:
+    with pytest.raises(DataError, match="fractions"):
+        mean_interval(values)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,7 +77,6 @@ def test_version() -> None:
         ("nonsense",),
         ("sample", "--nonsense"),
         ("sample", "--n", "many"),
-        ("ablate",),
         ("query",),
         ("run",),
     ],
@@ -97,7 +98,18 @@ def test_misuse_exits_with_2(arguments: tuple[str, ...]) -> None:
         ("bucket",),
         ("bucket", "--k", "0"),
         ("bucket", "--grader", "psychic"),
+        ("ablate",),
         ("ablate", "--subset", "never-correct"),
+        ("ablate", "--budget", "steps=3"),
+        ("ablate", "--group-by", "continent"),
+        ("ablate", "--role", "nothing"),
+        ("ablate", "--role", "coalition"),
+        ("ablate", "--method", "magic", "--advantage", "none", "--kl", "-1"),
+        ("ablate", "--evaluate-at", "2"),
+        ("ablate", "--method", "sft", "--budget", "rollouts=9"),
+        ("ablate", "--seeds", "0"),
+        ("ablate", "--subset", "never-correct", "--budget", "steps=3"),
+        ("ablate", "--subset", "never-correct", "--method", "ppo"),
         ("sample", "--n", "0"),
         ("sample", "--where", "nothing =\n1"),
         ("sample", "--where", "relation = 'nothing'"),
@@ -279,3 +291,116 @@ def test_stop_strings_and_engines_reach_the_store(tmp_path: Path, continent_mode
     params = json.loads(rows["params"][0])
     assert (params["prompt"]["stop"], params["top_k"]) == (["\n", "Africa", "Asia"], 5)
     assert "--stop Asia --stop Africa" in rows["command"][0]
+
+
+def test_the_help_of_ablate_is_in_panels() -> None:
+    shown = attrib("ablate", "--help").stdout
+    panels = ("Which arms", "What is held equal", "Training", "Evaluation", "Precision, memory")
+    places = [shown.index(panel) for panel in panels]
+    assert places == sorted(places) or len(set(places)) == len(panels)
+    for option in ("--subset-where", "--budget", "--advantage", "--eval-samples", "--keep"):
+        assert option in shown
+
+
+@pytest.fixture(scope="module")
+def bucketed(tmp_path_factory: pytest.TempPathFactory, continent_model: Path) -> Path:
+    """Make a small study with buckets."""
+    database = tmp_path_factory.mktemp("bucketed") / "study.duckdb"
+    chosen = ("--where", "relation = 'continent'", "--limit", 30, "--max-new-tokens", 4)
+    model = ("--model", continent_model, "--device", "cpu")
+    assert attrib("sample", "--db", database, *model, "--n", 16, *chosen).exit_code == 0
+    assert attrib("bucket", "--db", database, "--k", 16).exit_code == 0
+    return database
+
+
+ABLATE = ("--seeds", 2, "--budget", "informative-groups=6", "--groups", 2, "--eval-samples", 0)
+
+
+def test_a_dry_run_of_ablate_says_what_it_would_take(bucketed: Path) -> None:
+    before = sorted(path.name for path in bucketed.parent.iterdir())
+    arguments = ("ablate", "--db", bucketed, "--subset", "never-correct", *ABLATE, "--dry-run")
+    result = attrib(*arguments)
+    assert result.exit_code == 0, result.stderr
+    shown = result.stdout
+    assert "held equal informative-groups=6, batches filled: informative." in shown
+    assert re.search(r"^base .* to do$", shown, re.MULTILINE)
+    for name in ("full", "only never-correct", "matched-random never-correct"):
+        line = rf"^{name}, seed 1\b.*\b\d+% .* \d+ s +to do$"
+        assert re.search(line, shown, re.MULTILINE), shown
+    assert re.search(r"^(\d+) of \1 runs to do, about \d+ s in all\.$", shown, re.MULTILINE)
+    assert "Disk: up to 0.0 GB while it runs" in shown
+    assert "Warning: With 2 seeds the spread" in shown
+
+    plan = json.loads(attrib(*arguments, "--json").stdout)
+    assert (plan["budget"], plan["fill"]) == ("informative-groups=6", "informative")
+    assert {run["status"] for run in plan["runs"]} == {"to do"}
+    full = plan["runs"][1]
+    assert full["names"] == ["full, seed 0"]
+    assert len(full["arm"]["questions"]) == 30
+    assert 0 < full["forecast"]["informative_share"] < 1
+    assert full["forecast"]["gradients"] == pytest.approx(6)
+    assert Store(bucketed).read("SELECT * FROM training_runs").is_empty()
+    assert Store(bucketed).read("SELECT * FROM experiments").is_empty()
+    after = sorted(path.name for path in bucketed.parent.iterdir())
+    assert set(after) - set(before) <= {"study.duckdb.lock"}  # no checkpoints, no weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((), "Say what to train on: --subset never-correct"),
+        (("--subset", "hard"), "--subset hard is not a bucket"),
+        (("--subset-where", "nothing > 3"), 'The condition "nothing > 3" cannot be used'),
+        (("--subset-where", "popularity < 0"), "holds none of the bucketed questions"),
+        (("--design", "shapley", "--all-buckets"), "--design shapley takes all buckets"),
+        (("--all-buckets", "--eval-where", "popularity < 0"), "No held-out question satisfies"),
+        (("--all-buckets", "--bucketing", "zzz"), "no bucketing whose id begins with 'zzz'"),
+        (("--all-buckets", "--import-arm", "."), "--import-arm FOLDER and --trained-on FILE.csv"),
+        (("--all-buckets", "--eval-dataset", "nothing"), "There is no data set 'nothing'"),
+        (("--all-buckets", "--model", "no/such/model/here"), "There is no model 'no/such/model"),
+        (("--all-buckets", "--max-rollouts", "10"), "--max-rollouts 10 cannot fill one batch"),
+    ],
+)
+def test_what_ablate_cannot_do_is_one_line(
+    bucketed: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    for more in ((), ("--dry-run",)):
+        result = attrib("ablate", "--db", bucketed, *arguments, *more)
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        said = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(said) == 1, result.stderr
+        assert complaint in said[0]
+        assert "Traceback" not in result.stderr
+
+
+def test_ablate_prints_the_plan_beside_and_the_effects_as_its_answer(
+    bucketed: Path, tmp_path: Path
+) -> None:
+    database = Path(shutil.copy(bucketed, tmp_path / "study.duckdb"))
+    short = ("--seeds", 1, "--budget", "updates=1", "--method", "sft", "--eval-limit", 6)
+    short += ("--eval-samples", 2, "--cot-tokens", 3, "--role", "only", "--device", "cpu")
+    arguments = ("ablate", "--db", database, "--subset", "never-correct", *short)
+    result = attrib(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "3 of 3 runs to do" in result.stderr
+    assert "held equal updates=1" not in result.stdout
+    assert "6 held-out questions, up to 1 seed, 95 % intervals" in result.stdout
+    for line in ("base", "base, majority", "base, chain of thought", "full", "only never-correct"):
+        assert re.search(rf"^{line} .*\d+\.\d% \[", result.stdout, re.MULTILINE), line
+    assert "One seed: the intervals cover the choice of questions" in result.stdout
+    summary = json.loads(attrib(*arguments, "--json").stdout)
+    assert (summary["trained"], summary["reused"]) == (0, 3)
+    assert {e["role"] for e in summary["effects"]} == {"base", "full", "only"}
+
+
+def test_runs_that_fail_are_named_after_the_effects(bucketed: Path, tmp_path: Path) -> None:
+    database = Path(shutil.copy(bucketed, tmp_path / "study.duckdb"))
+    short = ("--seeds", 1, "--budget", "updates=3", "--method", "sft", "--eval-limit", 6)
+    short += ("--eval-samples", 0, "--cot-tokens", 0, "--role", "only", "--learning-rate", 1e38)
+    result = attrib("ablate", "--db", database, "--subset", "never-correct", *short)
+    assert result.exit_code == 1
+    assert re.search(r"^base .*\d+\.\d% \[", result.stdout, re.MULTILINE)
+    assert result.stderr.splitlines()[-1] == (
+        "Error: These runs failed: full, seed 0, only never-correct, seed 0. See the lines above."
+    )

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 
 import duckdb
@@ -99,6 +100,7 @@ def test_writing_creates_the_file_with_every_table(store: Store) -> None:
     assert tables >= {
         *("imports", "questions", "sample_sets", "rollouts", "verdicts", "bucketings", "buckets"),
         *("arms", "updates", "visits", "evaluations", "effects", "schema_migrations"),
+        *("milestones", "masses", "accuracies", "first_rewards"),
     }
 
 
@@ -122,6 +124,76 @@ def test_a_migration_that_was_killed_is_made_up_for(store: Store) -> None:
         store.read(COUNT)
     with store.writing("attrib test"):
         assert store.read(COUNT).item() == 0
+
+
+def test_an_older_study_is_migrated_and_keeps_its_rows(store: Store) -> None:
+    first = resources.files("attrib") / "migrations" / "0001_initial.sql"
+    with duckdb.connect(str(store.path)) as connection:
+        connection.execute(
+            "CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY, "
+            "applied_at TIMESTAMPTZ NOT NULL DEFAULT now())"
+        )
+        connection.execute(first.read_text(encoding="utf-8"))
+        connection.execute("INSERT INTO schema_migrations (version) VALUES (1)")
+        connection.execute("INSERT INTO visits VALUES ('arm', 1, 'q1', 16, 3, true, 0.5)")
+        connection.execute(
+            "INSERT INTO evaluations VALUES ('arm', 1, 'q1', 'greedy', 0, 'a', "
+            "'correct', '', 'match-1')"
+        )
+        connection.execute("INSERT INTO effects VALUES ('e', 's', 'only', 'gain', 0, 0, 0, 1, 9)")
+    with store.writing("attrib test"):
+        pass
+    versions = store.read("SELECT version FROM schema_migrations ORDER BY version")["version"]
+    assert versions.to_list() == [1, 2]
+    assert store.read("SELECT * FROM visits").row(0) == ("arm", 1, "q1", 16, 3, True, 0.5, None)
+    assert store.read("SELECT text, logprob FROM evaluations").row(0) == ("a", None)
+    assert store.read("SELECT * FROM effects").is_empty()  # estimated anew by the next ablation
+    assert "evaluated_on" in store.read("SELECT * FROM effects").columns
+
+
+def test_accuracies_and_first_rewards_follow_from_the_rows(store: Store) -> None:
+    question = {
+        **dict.fromkeys(("text", "fact_id", "answers_hash"), "x"),
+        **{"answers": ["x"], "answer_type": "name", "flags": ["f"], "dataset": "d"},
+    }
+    questions = [
+        {**question, "question_id": f"q{i}", "split": "held-out" if i < 3 else "train"}
+        for i in range(4)
+    ]
+    evaluation = {"arm_id": "arm", "decoding": "greedy", "rollout": 0, "text": "", "detail": ""}
+    verdicts = ["correct", "incorrect", "ungraded", "correct"]
+    evaluations = [
+        {**evaluation, "step": step, "question_id": f"q{i}", "verdict": verdict, "eval_grader": "g"}
+        for step in (2, 4)
+        for i, verdict in enumerate(verdicts)
+    ]
+    numbers = ("visits", "rollouts", "informative_groups", "gradient_tokens", "seconds")
+    milestone = {"arm_id": "arm", "fraction": 0.5, "step": 2, **dict.fromkeys(numbers, 0)}
+    visits = pl.DataFrame(
+        {
+            "question_id": ["q3", "q0", "q3", "q3"],
+            "step": [1, 1, 2, 3],
+            "visit": [0, 1, 2, 3],
+            "correct": [0, 0, 2, 4],
+            "informative": [False, False, True, False],
+        }
+    ).with_columns(arm_id=pl.lit("arm"), rollouts=4, gradient_weight=0.0)
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.append("questions", pl.DataFrame(questions))
+        transaction.append("evaluations", pl.DataFrame(evaluations))
+        transaction.append("milestones", pl.DataFrame([milestone]))
+        transaction.append("visits", visits)
+    columns = "fraction, step, split, questions, graded, correct"
+    assert store.read(f"SELECT {columns} FROM accuracies ORDER BY step, split").rows() == [
+        (0.5, 2, "held-out", 3, 2, 1),
+        (0.5, 2, "train", 1, 1, 1),
+        (None, 4, "held-out", 3, 2, 1),
+        (None, 4, "train", 1, 1, 1),
+    ]
+    assert store.read("SELECT * FROM first_rewards ORDER BY question_id").rows() == [
+        ("arm", "q0", 1, 0, 0, None, None),
+        ("arm", "q3", 3, 2, 1, 2, 2),
+    ]
 
 
 def test_a_second_writer_is_refused_and_told_who_writes(

@@ -1,6 +1,6 @@
 """Study files: whose value wins, what is refused, and that `attrib run` runs the steps."""
 
-import json
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from attrib.attribution.settings import AblateSettings
 from attrib.cli import app
 from attrib.errors import ConfigError
 from attrib.store import Store
@@ -96,9 +97,22 @@ def test_defaults_hold_without_a_study(attrib: Callable[..., Result]) -> None:
 def test_shared_keys_reach_the_commands_that_know_them(study: Path) -> None:
     study.write_text('db = "a"\nlimit = 3\n[bucket]\nk = 4\ndb = "b"\n')
     assert read_study(study, KNOWN) == {
-        "bucket": {"db": "b", "k": 4},
-        "sample": {"db": "a", "limit": 3},
+        "bucket": [{"db": "b", "k": 4}],
+        "sample": [{"db": "a", "limit": 3}],
     }
+
+
+def test_a_command_may_have_several_tables(study: Path) -> None:
+    study.write_text('db = "a"\n[[bucket]]\nk = 4\n[[bucket]]\nk = 8\ndb = "b"\n')
+    assert read_study(study, KNOWN)["bucket"] == [{"db": "a", "k": 4}, {"db": "b", "k": 8}]
+
+
+def test_several_tables_are_run_not_chosen_from(attrib: Callable[..., Result], study: Path) -> None:
+    study.write_text("[[bucket]]\nk = 4\n[[bucket]]\nk = 8\n")
+    result = attrib("--study", study, "bucket")
+    assert result.exit_code == 1
+    assert "has 2 tables for `attrib bucket`" in result.stderr
+    assert "type: attrib run" in result.stderr
 
 
 def test_every_mistake_is_named_with_a_suggestion(study: Path) -> None:
@@ -154,17 +168,47 @@ limit = 12
 where = "relation = 'continent' -- an SQL comment"
 max_new_tokens = 4
 device = "cpu"
+
+[[ablate]]
+subset_where = "popularity > 1000"
+role = "only"
+seeds = 1
+method = "sft"
+budget = "updates=1"
+evaluate_at = 1.0
+eval_limit = 5
+eval_samples = 0
+cot_tokens = 0
+device = "cpu"
+
+[[ablate]]
+subset_where = ["popularity > 1000"]
+role = ["only"]
+seeds = 1
+method = "sft"
+budget = "updates=2"
+evaluate_at = [0.5, 1.0]
+eval_limit = 5
+eval_samples = 0
+cot_tokens = 0
+device = "cpu"
 """
     )
     result = attrib("run", study, ATTRIB_SAMPLE_N="16")
     assert result.exit_code == 0, result.stderr
     steps = [line for line in result.stderr.splitlines() if line.startswith("── ")]
-    assert steps == ["── attrib sample", "── attrib bucket", "── attrib report"]
+    commands = ("sample", "bucket", "ablate", "ablate", "report")
+    assert steps == [f"── attrib {command}" for command in commands]
     store = Store(tmp_path / "runs/study.duckdb")
     counted = store.read("SELECT count(*) AS rows, max(rollout) + 1 AS n FROM rollouts").row(0)
     assert counted == (12 * 16, 16)  # the environment beats the study file here too
     assert store.read("SELECT seed FROM sample_sets").item() == 3
     assert store.read("SELECT count(*) FROM buckets").item() == 12
+    arms = store.read("SELECT DISTINCT role, updates, seed FROM arms ORDER BY ALL").rows()
+    assert arms == [
+        ("base", 0, 0),
+        *((role, updates, 3) for role in ("full", "only") for updates in (1, 2)),
+    ]
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
     again = attrib("run", study, ATTRIB_SAMPLE_N="16")
@@ -185,10 +229,10 @@ def test_run_stops_at_the_first_step_that_fails(
 
 def test_run_needs_what_the_step_needs(attrib: Callable[..., Result], tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
-    study.write_text('db = "s.duckdb"\n[ablate]\nupdates = 1\n')
+    study.write_text('db = "s.duckdb"\n[ablate]\nbudget = "updates=1"\n')
     result = attrib("run", study)
-    assert result.exit_code == 2
-    assert "--subset" in result.stderr
+    assert result.exit_code == 1
+    assert "There is no study" in result.stderr
 
 
 def test_the_shipped_study_is_valid(attrib: Callable[..., Result]) -> None:
@@ -198,7 +242,28 @@ def test_the_shipped_study_is_valid(attrib: Callable[..., Result]) -> None:
         assert "study file" in {source for _, source in found.values()}
 
 
-def test_print_config_of_every_step_is_complete(attrib: Callable[..., Result]) -> None:
-    found = settings_in(attrib("ablate", "--subset", "never-correct", "--print-config"))
-    assert found["subset"][1] == "flag"
-    assert json.loads(found["updates"][0]) == 10
+def test_print_config_shows_every_setting(attrib: Callable[..., Result]) -> None:
+    arguments = ("--subset", "never-correct", "--evaluate-at", 0.25, "--seeds", 5)
+    result = attrib("ablate", *arguments, "--print-config", ATTRIB_ABLATE_BUDGET="epochs=2")
+    found = settings_in(result)
+    assert set(found) >= set(AblateSettings.model_fields) - {"trainer"}
+    assert found["subset"] == ("['never-correct']", "flag")
+    assert found["evaluate_at"] == ("[0.25]", "flag")
+    assert found["seeds"] == ("5", "flag")
+    assert found["budget"] == ("epochs=2", "environment")
+    assert found["fill"] == ("informative", "default")
+
+
+def test_the_command_line_and_the_library_have_the_same_defaults(
+    attrib: Callable[..., Result],
+) -> None:
+    found = settings_in(attrib("ablate", "--print-config"))
+    for name, value in AblateSettings():
+        if name == "trainer":
+            continue
+        shown = found[name][0]
+        if isinstance(value, tuple):
+            plain = [str(one) if isinstance(one, str) else one for one in value]
+            assert list(ast.literal_eval(shown)) == plain, name
+        else:
+            assert shown == str(value), name

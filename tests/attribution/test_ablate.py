@@ -1,349 +1,336 @@
-"""The ablation on a tiny model: what it stores, reuses and refuses, and what a kill costs."""
+"""The ablation on a tiny model: what it stores, reuses and refuses."""
 
+import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from attrib.attribution import ablate as ablation
-from attrib.attribution import trainer
-from attrib.attribution.ablate import AblateSettings, AblationSummary, ablate
-from attrib.attribution.arms import Arm
-from attrib.attribution.trainer import Batch
+from attrib.attribution import runs, trainer
+from attrib.attribution.ablate import AblationSummary, plan_ablation
+from attrib.attribution.plan import AblationPlan
+from attrib.attribution.policy import Policy
+from attrib.attribution.settings import AblateSettings, Design
+from attrib.data.library import store_questions
+from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError, ModelError, StoreError
-from attrib.sampling.bucketing import BucketSettings, bucket_questions
-from attrib.sampling.rollouts import SampleSettings, draw_rollouts
+from attrib.roles import PLANNED, Role
 from attrib.store import Store
 
-UPDATES = 4
-GROUPS = 2
-GROUP_SIZE = 16
+TRAINING, HELD_OUT = 30, 12
+UPDATES, GROUPS = 3, 2
+SEEDS = (0, 1)
+WHOLE = {"role": PLANNED, "seeds": 2, "budget": f"updates={UPDATES}", "evaluate_at": (0.4, 1.0)}
 
 Ablate = Callable[..., AblationSummary]
+Connect = Callable[[Path], Store]
 
 
-def make_study(store: Store, model: Path, questions: int = 40) -> None:
-    settings = SampleSettings(
-        model=str(model),
-        n=32,
-        where="relation = 'continent'",
-        limit=questions,
-        max_new_tokens=4,
-        device="cpu",
-    )
-    draw_rollouts(store, settings)
-    bucket_questions(store, BucketSettings(k=32))
+@dataclass(frozen=True)
+class Finished:
+    """An ablation in all roles that nothing disturbed."""
 
-
-@pytest.fixture(scope="module")
-def bucketed(tmp_path_factory: pytest.TempPathFactory, continent_model: Path) -> Path:
-    """Make a study with buckets; copy it before changing anything."""
-    store = Store(tmp_path_factory.mktemp("bucketed") / "study.duckdb")
-    make_study(store, continent_model)
-    return store.path
-
-
-@pytest.fixture
-def store(bucketed: Path, tmp_path: Path) -> Store:
-    return Store(Path(shutil.copy(bucketed, tmp_path / "study.duckdb")))
-
-
-@pytest.fixture
-def run(store: Store) -> Ablate:
-    """Return `run(into, **settings)`: a short ablation of the questions that were never right."""
-
-    def run_ablation(into: Store = store, **changes: object) -> AblationSummary:
-        settings: dict[str, object] = {
-            "subset": ("never-correct",),
-            "updates": UPDATES,
-            "groups": GROUPS,
-            "group_size": GROUP_SIZE,
-            "learning_rate": 0.003,
-            "device": "cpu",
-            **changes,
-        }
-        return ablate(into, AblateSettings(**settings))
-
-    return run_ablation
-
-
-def trained(store: Store) -> dict[str, pl.DataFrame]:
-    """Return everything that training left in the store, but for times."""
-    return {
-        "updates": store.read("SELECT * EXCLUDE (seconds) FROM updates ORDER BY arm_id, step"),
-        "visits": store.read("SELECT * FROM visits ORDER BY ALL"),
-        "evaluations": store.read("SELECT * FROM evaluations ORDER BY ALL"),
-        "effects": store.read("SELECT * FROM effects ORDER BY ALL"),
-        "arms": store.read(
-            "SELECT arm_id, role, subset, status, questions, updates, rollouts FROM arms "
-            "ORDER BY ALL"
-        ),
-    }
+    path: Path
+    summary: AblationSummary
+    tables: dict[str, pl.DataFrame]
+    never: int
+    """Questions that were never right."""
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    bucketed: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, pl.DataFrame]:
-    """Run the ablation that the tests below interrupt."""
-    store = Store(Path(shutil.copy(bucketed, tmp_path_factory.mktemp("whole") / "study.duckdb")))
-    settings = AblateSettings(
-        subset=("never-correct",),
-        updates=UPDATES,
-        groups=GROUPS,
-        group_size=GROUP_SIZE,
-        learning_rate=0.003,
-        device="cpu",
-    )
-    summary = ablate(store, settings)
-    assert (summary.trained, summary.reused, summary.failed) == (4, 0, ())
-    return trained(store)
-
-
-def test_the_arms_are_stored_with_what_they_trained_on(
-    uninterrupted: dict[str, pl.DataFrame], store: Store
-) -> None:
-    arms = uninterrupted["arms"]
+def finished(
+    tmp_path_factory: pytest.TempPathFactory,
+    bucketed: Path,
+    connect: Connect,
+    ablate_shortly: Ablate,
+    read_tables: Callable[[Store], dict[str, pl.DataFrame]],
+) -> Finished:
+    path = tmp_path_factory.mktemp("finished") / "study.duckdb"
+    store = connect(Path(shutil.copy(bucketed, path)))
+    summary = ablate_shortly(store, **WHOLE)
     never = store.read("SELECT count(*) FROM buckets WHERE bucket = 'never-correct'").item()
+    found = Finished(path, summary, read_tables(store), never)
+    store.close()  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.fixture
+def again(finished: Finished, open_store: Callable[..., Store]) -> Store:
+    """Return a copy of the finished study."""
+    return open_store(original=finished.path)
+
+
+def test_the_arms_are_stored_with_what_they_trained_on(finished: Finished) -> None:
+    arms, never = finished.tables["arms"], finished.never
+    assert 8 <= never < TRAINING / 2
     questions = {
-        (role, subset): n for role, subset, n in arms["role", "subset", "questions"].rows()
+        (role, subset, seed): n
+        for role, subset, seed, n in arms["role", "subset", "seed", "questions"].rows()
     }
     assert questions == {
-        ("base", "none"): 0,
-        ("full", "full"): 40,
-        ("only", "never-correct"): never,
-        ("all-but", "never-correct"): 40 - never,
+        ("base", "none", 0): 0,
+        **{("full", "full", seed): TRAINING for seed in SEEDS},
+        **{("only", "never-correct", seed): never for seed in SEEDS},
+        **{("all-but", "never-correct", seed): TRAINING - never for seed in SEEDS},
+        **{("matched-random", "never-correct", seed): never for seed in SEEDS},
+        **{("matched-complement", "never-correct", seed): never for seed in SEEDS},
     }
     assert set(arms["status"]) == {"done"}
-    assert arms["arm_id"].n_unique() == 4
+    assert arms["arm_id"].n_unique() == len(arms) == 11
+    assert (finished.summary.trained, finished.summary.reused) == (11, 0)
+    assert finished.summary.failed == finished.summary.exhausted == ()
 
 
-def test_updates_and_visits_agree(uninterrupted: dict[str, pl.DataFrame]) -> None:
-    updates, visits = uninterrupted["updates"], uninterrupted["visits"]
-    assert set(
-        updates.group_by("arm_id")
-        .agg(pl.col("step").sort())["step"]
-        .map_elements(tuple, return_dtype=pl.Object)
-    ) == {(1, 2, 3, 4)}
+def test_updates_and_visits_agree(finished: Finished) -> None:
+    updates, visits = finished.tables["updates"], finished.tables["visits"]
+    steps = updates.group_by("arm_id").agg(pl.col("step").sort())["step"].to_list()
+    assert steps == [[1, 2, 3]] * 10
     assert (updates["informative_groups"] == GROUPS).all()
     assert (updates["gradient_norm"] > 0).all()
+    numbers = visits.group_by("arm_id").agg(pl.col("visit").sort(), pl.len())
+    assert all(row["visit"] == list(range(row["len"])) for row in numbers.iter_rows(named=True))
 
     assert ((visits["correct"] > 0) & (visits["correct"] < visits["rollouts"])).equals(
         visits["informative"]
     )
-    counted = visits.group_by("arm_id", "step", maintain_order=True).agg(
-        pl.col("rollouts").sum(),
-        pl.col("informative").sum(),
-        (pl.col("gradient_weight") > 0).sum().alias("weighted"),
-        pl.col("informative").filter(pl.col("gradient_weight") > 0).all().alias("only_informative"),
+    counted = (
+        visits.group_by("arm_id", "step")
+        .agg(
+            pl.col("rollouts").sum(),
+            pl.col("informative").sum(),
+            (pl.col("gradient_weight") > 0).sum().alias("weighted"),
+            pl.col("informative")
+            .filter(pl.col("gradient_weight") > 0)
+            .all()
+            .alias("all_informative"),
+        )
+        .sort("arm_id", "step")
     )
     assert counted["arm_id"].equals(updates["arm_id"])
     assert (counted["rollouts"] == updates["rollouts"]).all()
     assert (counted["informative"] >= updates["informative_groups"]).all()
     assert (counted["weighted"] == updates["informative_groups"]).all()
-    assert counted["only_informative"].all()
+    assert counted["all_informative"].all()
     spent = updates.group_by("arm_id").agg(pl.col("rollouts").sum()).sort("arm_id")
-    arms = uninterrupted["arms"].filter(pl.col("role") != "base")
+    arms = finished.tables["arms"].filter(pl.col("role") != "base").sort("arm_id")
     assert arms.select("arm_id", "rollouts").equals(spent.cast({"rollouts": pl.Int64}))
 
 
-def test_visits_stay_inside_the_subset(
-    uninterrupted: dict[str, pl.DataFrame], store: Store
-) -> None:
-    buckets = store.read("SELECT question_id, bucket FROM buckets")
+def test_surplus_informative_groups_carry_no_gradient(finished: Finished) -> None:
+    visits = finished.tables["visits"]
+    assert len(visits.filter(pl.col("informative") & (pl.col("gradient_weight") == 0))) > 0
+
+
+def test_visits_stay_inside_the_subset(finished: Finished, again: Store) -> None:
+    buckets = again.read("SELECT question_id, bucket FROM buckets")
     visited = (
-        uninterrupted["visits"]
-        .join(uninterrupted["arms"], on="arm_id")
+        finished.tables["visits"]
+        .join(finished.tables["arms"], on="arm_id")
         .join(buckets, on="question_id", how="left")
     )
-    assert set(visited.filter(role="only")["bucket"]) == {"never-correct"}
-    assert "never-correct" not in set(visited.filter(role="all-but")["bucket"])
     assert visited["bucket"].null_count() == 0
+    never = {
+        role: set(part["bucket"] == "never-correct") for (role,), part in visited.group_by("role")
+    }
+    assert never["only"] == {True}
+    assert never["all-but"] == never["matched-complement"] == {False}
+    assert never["full"] == never["matched-random"] == {True, False}
 
 
-def test_every_arm_answers_the_same_held_out_questions(
-    uninterrupted: dict[str, pl.DataFrame], store: Store
+def test_every_arm_answers_the_same_questions_at_every_fraction(
+    finished: Finished, again: Store
 ) -> None:
-    evaluations = uninterrupted["evaluations"]
-    answered = evaluations.group_by("arm_id").agg(pl.col("question_id").sort())["question_id"]
-    assert len({tuple(ids) for ids in answered}) == 1
-    assert len(evaluations) == 4 * 46
-    splits = store.read("SELECT question_id, split, relation FROM questions")
-    joined = evaluations.join(splits, on="question_id")
-    assert set(joined["split"]) == {"held-out"}
-    assert set(joined["relation"]) == {"continent"}
-    steps = (
-        evaluations.group_by("arm_id")
-        .agg(pl.col("step").max())
-        .join(uninterrupted["arms"], on="arm_id")
-    )
-    assert (steps["step"] == steps["updates"]).all()
+    splits = again.read("SELECT question_id, split, dataset FROM questions")
+    evaluations = finished.tables["evaluations"].join(splits, on="question_id")
+    assert set(evaluations["dataset"]) == {"continents"}
+    for split, count in (("held-out", HELD_OUT), ("train", TRAINING)):
+        mine = evaluations.filter(split=split)
+        asked = mine.group_by("arm_id", "step").agg(pl.col("question_id").sort())["question_id"]
+        assert len({tuple(ids) for ids in asked}) == 1
+        assert {len(ids) for ids in asked} == {count}
+    steps = evaluations.group_by("arm_id", "split").agg(pl.col("step").unique().sort())
+    by_split = steps.join(finished.tables["arms"].filter(pl.col("role") != "base"), on="arm_id")
+    assert set(map(tuple, by_split.filter(split="held-out")["step"])) == {(2, 3)}
+    assert set(map(tuple, by_split.filter(split="train")["step"])) == {(3,)}
+    milestones = finished.tables["milestones"]
+    assert set(milestones["fraction"]) == {0.0, 0.4, 1.0}
+    assert len(milestones) == 1 + 2 * 10
 
 
-def test_the_effects_follow_from_the_evaluations(uninterrupted: dict[str, pl.DataFrame]) -> None:
+def test_the_effects_follow_from_the_evaluations(finished: Finished, again: Store) -> None:
+    held_out = again.read("SELECT question_id FROM questions WHERE split = 'held-out'")
     right = (
-        uninterrupted["evaluations"]
-        .join(uninterrupted["arms"], on="arm_id")
+        finished.tables["evaluations"]
+        .join(finished.tables["arms"], on="arm_id")
+        .join(
+            finished.tables["milestones"].select("arm_id", "step", "fraction"),
+            on=["arm_id", "step"],
+        )
+        .filter(pl.col("fraction").is_in([0.0, 1.0]))
+        .join(held_out, on="question_id")
         .group_by("role")
-        .agg((pl.col("verdict") == "correct").sum())
+        .agg((pl.col("verdict") == "correct").mean())
     )
-    correct = dict(right.iter_rows())
-    effects = {
-        (role, statistic): value
-        for role, statistic, value in uninterrupted["effects"]["role", "statistic", "value"].rows()
+    accuracy = dict(right.iter_rows())
+    found = finished.tables["effects"].filter(evaluated_on="held-out")
+    last = found.filter((pl.col("fraction") == 1.0) | (pl.col("role") == "base"))
+    values = {
+        (role, name): value for role, name, value in last["role", "statistic", "value"].rows()
     }
-    for role in ("full", "only", "all-but"):
-        assert effects[role, "accuracy"] == pytest.approx(correct[role] / 46)
-        assert effects[role, "gain"] == pytest.approx((correct[role] - correct["base"]) / 46)
-    assert set(effects) == {
-        ("base", "accuracy"),
-        *((role, name) for role in ("full", "only", "all-but") for name in ("accuracy", "gain")),
-        *((role, "mcnemar_p") for role in ("full", "only", "all-but")),
-        *((role, "share") for role in ("only", "all-but")),
+    for role in ("full", *map(str, PLANNED)):
+        assert values[role, "accuracy"] == pytest.approx(accuracy[role])
+        assert values[role, "gain"] == pytest.approx(accuracy[role] - accuracy["base"])
+    expected = accuracy["only"] - accuracy["matched-random"]
+    assert values["only", "difference_random"] == pytest.approx(expected)
+    assert set(last.filter(statistic="gain")["seeds"]) == {2}
+    assert set(found["questions"]) == {HELD_OUT}
+    assert set(found.filter(statistic="share")["role"]) == set(map(str, PLANNED))
+    elsewhere = set(finished.tables["effects"]["evaluated_on"]) - {"held-out"}
+    assert "train:never-correct" in elsewhere
+    assert all(name.startswith("train:") for name in elsewhere)
+
+
+def test_what_the_summary_says_is_what_is_stored(finished: Finished) -> None:
+    stored = finished.tables["effects"]
+    assert len(stored) == len(finished.summary.effects)
+    assert set(stored["experiment_id"]) == {finished.summary.experiment_id}
+    values = {
+        (e.subset, str(e.role), e.statistic, e.evaluated_on, e.fraction): e.value
+        for e in finished.summary.effects
     }
-    assert set(uninterrupted["effects"]["seeds"]) == {1}
-    assert set(uninterrupted["effects"]["questions"]) == {46}
+    for row in stored.iter_rows(named=True):
+        key = (row["subset"], row["role"], row["statistic"], row["evaluated_on"], row["fraction"])
+        assert values[key] == row["value"]
 
 
 def test_finished_arms_are_reused(
-    store: Store, run: Ablate, monkeypatch: pytest.MonkeyPatch
+    finished: Finished,
+    again: Store,
+    ablate_shortly: Ablate,
+    read_tables: Callable[[Store], dict[str, pl.DataFrame]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first = run(updates=1)
-    before = trained(store)
     with monkeypatch.context() as patch:
-        patch.setattr(ablation, "load_model", None)  # nothing is even loaded
-        again = run(updates=1)
-    assert (again.trained, again.reused) == (0, 4)
-    assert again.effects == first.effects
-    assert all(frame.equals(before[name]) for name, frame in trained(store).items())
-
-    more = run(updates=1, subset=("never-correct", "rarely-correct"))
-    assert (more.trained, more.reused) == (2, 4)
-    assert more.experiment_id == first.experiment_id
-
-
-def test_a_subset_named_twice_is_one_subset(run: Ablate) -> None:
-    assert run(updates=1, subset=("never-correct",) * 2, all_but=False).trained == 3
-
-
-def test_other_settings_are_another_experiment(store: Store, run: Ablate) -> None:
-    first = run(updates=1, all_but=False)
-    second = run(updates=1, all_but=False, seed=1)
-    assert second.experiment_id != first.experiment_id
-    assert (second.trained, second.reused) == (2, 1)  # the base serves both
-    with_other_name = run(updates=1, all_but=False, bucketing=bucketing_id(store)[:6])
-    assert with_other_name.experiment_id == first.experiment_id
+        patch.setattr(runs, "load_model", None)  # nothing is even loaded
+        plans: list[AblationPlan] = []
+        summary = ablate_shortly(again, plans.append, **WHOLE)
+    assert (summary.trained, summary.reused) == (0, 11)
+    assert summary.experiment_id == finished.summary.experiment_id
+    assert summary.effects == finished.summary.effects
+    for name, frame in read_tables(again).items():
+        assert frame.equals(finished.tables[name]), name
+    [plan] = plans
+    assert plan.owed == []
+    assert {run.status for run in plan.runs} == {"done"}
+    assert (plan.seconds, plan.disk_bytes) == (None, None)
 
 
-def bucketing_id(store: Store) -> str:
-    return str(store.read("SELECT bucketing_id FROM bucketings").item())
-
-
-@pytest.fixture
-def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int, int | None], None]:
-    """Return `interrupt(role, step, checkpoint)`.
-
-    It lets the arm of that role be interrupted inside update `step`, its only checkpoint being the
-    one after update `checkpoint`.
-    """
-    real_update, real_save = trainer._update, trainer.save_checkpoint
-
-    def arrange(role: str, step: int, checkpoint: int | None) -> None:
-        def update(*arguments: object) -> object:
-            arm, at = arguments[4:]
-            assert isinstance(arm, Arm)
-            if (arm.role, at) == (role, step):
-                raise KeyboardInterrupt
-            return real_update(*arguments)  # type: ignore[arg-type]
-
-        def save(path: Path, module: object, optimizer: object, position: trainer.Position) -> None:
-            if position.step == checkpoint:
-                real_save(path, module, optimizer, position)  # type: ignore[arg-type]
-
-        monkeypatch.setattr(trainer, "_update", update)
-        monkeypatch.setattr(trainer, "save_checkpoint", save)
-        monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", -1.0)
-
-    return arrange
-
-
-@pytest.mark.parametrize(
-    ("role", "step", "checkpoint"),
-    [
-        pytest.param("full", 1, None, id="before-the-first-update"),
-        pytest.param("full", 4, None, id="without-a-checkpoint"),
-        pytest.param("full", 4, 1, id="long-after-a-checkpoint"),
-        pytest.param("full", 4, 3, id="right-after-a-checkpoint"),
-        pytest.param("only", 3, 2, id="another-arm"),
-    ],
-)
-def test_an_interrupted_arm_ends_as_if_nothing_had_happened(
-    store: Store,
-    run: Ablate,
-    interrupt: Callable[[str, int, int | None], None],
-    monkeypatch: pytest.MonkeyPatch,
-    uninterrupted: dict[str, pl.DataFrame],
-    role: str,
-    step: int,
-    checkpoint: int | None,
+def test_a_further_seed_trains_the_new_runs_only_and_joins_the_experiment(
+    finished: Finished, again: Store, ablate_shortly: Ablate
 ) -> None:
-    interrupt(role, step, checkpoint)
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    [(arm_id, status)] = store.read(
-        "SELECT arm_id, status FROM arms WHERE role = $role", role=role
-    ).rows()
-    assert status == "running"
-    done = store.read("SELECT max(step) FROM updates WHERE arm_id = $id", id=arm_id).item()
-    assert done == (step - 1 or None)
-    file = Path(f"{store.path}.checkpoints") / f"{arm_id}.safetensors"
-    assert file.exists() == (checkpoint is not None)
-    assert store.holder() is None
-
-    monkeypatch.undo()
-    finished = 1 if role == "full" else 2  # the base, and what came before
-    summary = run()
-    assert (summary.trained, summary.reused) == (4 - finished, finished)
-    for name, frame in trained(store).items():
-        assert frame.equals(uninterrupted[name]), name
-    assert not file.exists()
+    more = ablate_shortly(again, **{**WHOLE, "seeds": 3, "role": (Role.ONLY,)})
+    assert (more.trained, more.reused) == (2, 5)  # full and only; the base and two seeds of each
+    assert more.experiment_id == finished.summary.experiment_id
+    seeds = {
+        (e.role, e.statistic): e.seeds
+        for e in more.effects
+        if e.evaluated_on == "held-out" and e.statistic == "gain"
+    }
+    assert seeds[Role.ONLY, "gain"] == seeds[Role.FULL, "gain"] == 3
+    assert seeds[Role.MATCHED_RANDOM, "gain"] == 2  # what was there stays, in all roles
+    later = ablate_shortly(again, **{**WHOLE, "seeds": 1, "seed": 2, "role": (Role.ONLY,)})
+    assert (later.trained, later.reused) == (0, 3)
 
 
-def test_a_checkpoint_is_gone_on_from(
-    store: Store,
-    run: Ablate,
-    interrupt: Callable[[str, int, int | None], None],
-    monkeypatch: pytest.MonkeyPatch,
+def test_another_subset_and_other_words_for_it_share_runs(
+    again: Store, ablate_shortly: Ablate
 ) -> None:
-    interrupt("full", 4, 2)
-    with pytest.raises(KeyboardInterrupt):
-        run(all_but=False)
-    monkeypatch.undo()
-    steps = []
-    real = trainer._update
+    """Everything but never-correct, said in SQL, is a run that is there."""
+    ids = again.read("SELECT question_id FROM buckets WHERE bucket <> 'never-correct'")
+    listed = ", ".join(f"'{one}'" for one in ids["question_id"])
+    changes = {
+        **WHOLE,
+        "role": (Role.ONLY, Role.ALL_BUT),
+        "subset": (),
+        "subset_where": (f"question_id IN ({listed})",),
+    }
+    plans: list[AblationPlan] = []
+    summary = ablate_shortly(again, plans.append, **changes)
+    assert (summary.trained, summary.reused) == (0, 7)
+    gains = {
+        (e.role, e.subset == "never-correct"): e.value
+        for e in summary.effects
+        if (e.statistic, e.evaluated_on, e.fraction) == ("gain", "held-out", 1.0)
+    }
+    assert gains[Role.ONLY, False] == gains[Role.ALL_BUT, True]
+    assert gains[Role.ALL_BUT, False] == gains[Role.ONLY, True]
 
-    def note(*arguments: object) -> object:
-        steps.append((arguments[4].role, arguments[5]))  # type: ignore[attr-defined]
-        return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trainer, "_update", note)
-    run(all_but=False)
-    assert [step for role, step in steps if role == "full"] == [3, 4]
-    assert [step for role, step in steps if role == "only"] == [1, 2, 3, 4]
+def test_other_settings_are_another_experiment_on_the_same_base(
+    finished: Finished, again: Store, ablate_shortly: Ablate
+) -> None:
+    changes = {**WHOLE, "seeds": 1, "role": ()}
+    other = ablate_shortly(again, **changes, groups=1)
+    assert other.experiment_id != finished.summary.experiment_id
+    assert (other.trained, other.reused) == (1, 1)
+    prefix = str(again.read("SELECT bucketing_id FROM bucketings").item())[:6]
+    named = ablate_shortly(again, **changes, bucketing=prefix, tokens_at_once=10)
+    assert named.experiment_id == finished.summary.experiment_id  # neither changes what is trained
+    assert named.trained == 0
+
+
+def test_coalitions_share_runs_and_give_shapley_values(
+    store: Store, ablate_shortly: Ablate
+) -> None:
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.execute(  # two parts
+            "UPDATE buckets SET bucket = 'rarely-correct' WHERE bucket <> 'never-correct'"
+        )
+    plans: list[AblationPlan] = []
+    summary = ablate_shortly(
+        store, plans.append, subset=(), design=Design.SHAPLEY, budget="updates=1"
+    )
+    assert summary.trained == 4  # base, full and the two parts, each in several roles
+    names = {run.names for run in plans[0].runs if run.arm.role is not Role.BASE}
+    assert names == {
+        ("full, seed 0", "coalition never-correct+rarely-correct, seed 0"),
+        (
+            "only never-correct, seed 0",
+            "all-but rarely-correct, seed 0",
+            "coalition never-correct, seed 0",
+        ),
+        (
+            "all-but never-correct, seed 0",
+            "only rarely-correct, seed 0",
+            "coalition rarely-correct, seed 0",
+        ),
+    }
+    values = {e.subset: e.value for e in summary.effects if e.statistic == "shapley"}
+    assert set(values) == {"never-correct", "rarely-correct"}
+    [whole] = [
+        e.value
+        for e in summary.effects
+        if (e.role, e.statistic, e.evaluated_on) == (Role.FULL, "gain", "held-out")
+    ]
+    assert sum(values.values()) == pytest.approx(whole)
 
 
 def test_a_subset_smaller_than_a_batch_is_visited_again(
-    store: Store, run: Ablate, capsys: pytest.CaptureFixture[str]
+    store: Store, ablate_shortly: Ablate
 ) -> None:
     with store.writing("attrib test"), store.transaction() as transaction:
         transaction.execute(
             "UPDATE buckets SET bucket = 'mostly-correct' WHERE question_id IN (SELECT question_id "
             "FROM buckets WHERE bucket = 'sometimes-correct' ORDER BY correct DESC LIMIT 2)"
         )
-    summary = run(subset=("mostly-correct",), all_but=False, groups=4, updates=1)
+    summary = ablate_shortly(store, subset=("mostly-correct",), groups=4, budget="updates=1")
     assert summary.failed == ()
     visits = store.read(
         "SELECT question_id, count(*) AS visits FROM visits "
@@ -351,73 +338,362 @@ def test_a_subset_smaller_than_a_batch_is_visited_again(
     )
     assert len(visits) == 2
     assert visits["visits"].min() >= 2
-    assert "few questions" in capsys.readouterr().err
 
 
 def test_one_bucket_that_is_everything_has_no_complement(
-    tmp_path: Path, save_answering_model: Callable[..., Path], run: Ablate
+    tmp_path: Path,
+    save_answering_model: Callable[..., Path],
+    make_study: Callable[..., Store],
+    ablate_shortly: Ablate,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """A model that cannot be right: every question is never-correct, and every arm exhausted."""
     (tmp_path / "mute").mkdir()
     mute = save_answering_model(tmp_path / "mute", ["Perhaps", "Maybe"])
-    store = Store(tmp_path / "mute.duckdb")
-    make_study(store, mute, questions=12)
+    store = make_study(tmp_path / "mute.duckdb", mute, questions=6)
     assert set(store.read("SELECT bucket FROM buckets")["bucket"]) == {"never-correct"}
 
-    summary = run(store, max_rollouts=100)
+    summary = ablate_shortly(store, role=PLANNED, max_rollouts=100)
     assert (summary.trained, summary.reused, summary.failed) == (2, 0, ())
-    arms = store.read("SELECT role, status, detail, updates, rollouts FROM arms ORDER BY role")
-    assert arms["role"].to_list() == ["base", "full", "only"]
-    assert arms["status"].to_list() == ["done", "exhausted", "exhausted"]
-    assert arms["detail"].to_list()[1] == (
-        "0 of 4 updates within 96 rollouts; the last batch held 0 of 2 informative groups after "
-        "6 visits"
+    assert summary.exhausted == ("full, seed 0",)
+    arms = store.read(
+        "SELECT role, status, detail, updates, rollouts FROM arms ORDER BY role, subset"
     )
-    assert arms["rollouts"].to_list() == [0, 96, 96]  # never above the budget
+    assert arms["role"].to_list() == ["base", "full", "matched-random", "only"]
+    assert arms["status"].to_list() == ["done", *["exhausted"] * 3]
+    assert set(arms["detail"]) == {
+        "",
+        "0 of 4 updates within 96 rollouts: 0 updates, 6 visits",
+    }
+    assert arms["rollouts"].to_list() == [0, 96, 96, 96]  # never above the limit
+    assert "full, seed 0 is exhausted: 0 of 4" in " ".join(capsys.readouterr().err.split())
     assert store.read("SELECT count(*) FROM updates").item() == 0
     visits = store.read(
         "SELECT sum(rollouts) AS r, max(correct) AS c, bool_or(informative) FROM visits"
     )
     assert visits.row(0) == (96, 0, False)
-    gains = {e.role: e.value for e in summary.effects if e.statistic == "gain"}
-    assert gains == {"full": 0.0, "only": 0.0}
-    assert [e.value for e in summary.effects if e.statistic == "share"] == [None]
-    assert run(store, max_rollouts=100).trained == 0  # exhausted is an end, not a failure
+    held_out = [e for e in summary.effects if e.evaluated_on == "held-out"]
+    ends = {e.role: (e.value, e.fraction) for e in held_out if e.statistic == "final_gain"}
+    assert ends == dict.fromkeys((Role.FULL, Role.ONLY, Role.MATCHED_RANDOM), (0.0, 0.0))
+    assert {e.value for e in held_out if e.statistic == "share"} == {None}
+    # exhausted is an end, not a failure
+    assert ablate_shortly(store, role=PLANNED, max_rollouts=100).trained == 0
+
+
+def test_an_exhausted_arm_is_evaluated_where_it_ended(store: Store, ablate_shortly: Ablate) -> None:
+    summary = ablate_shortly(
+        store,
+        role=(),
+        budget="updates=40",
+        evaluate_at=(0.025, 0.5, 1.0),
+        groups=1,
+        max_rollouts=160,
+        keep="all",
+        eval_samples=2,
+    )
+    assert summary.exhausted == ("full, seed 0",)
+    [arm] = store.read("SELECT * FROM arms WHERE role = 'full'").iter_rows(named=True)
+    updates = arm["updates"]
+    assert 1 < updates < 20
+    assert arm["detail"].startswith(f"{updates} of 40 updates within 160 rollouts: {updates} upd")
+    milestones = store.read(
+        "SELECT fraction, step, visits FROM milestones WHERE arm_id = $id ORDER BY step, fraction",
+        id=arm["arm_id"],
+    )
+    end = round(updates / 40, 4)
+    assert milestones.rows()[0][:2] == (0.025, 1)
+    assert milestones.rows()[-1] == (end, updates, 10)
+    evaluated = store.read(
+        "SELECT step, count(*) FROM evaluations JOIN questions USING (question_id) "
+        "WHERE arm_id = $id AND decoding = 'greedy' GROUP BY step ORDER BY step",
+        id=arm["arm_id"],
+    )
+    assert evaluated.rows() == [(1, HELD_OUT), (updates, HELD_OUT + TRAINING)]
+    kept = sorted(file.name for file in Path(f"{store.path}.models").glob("*/*"))
+    assert kept == ["0.025", f"{end:g}"]
+    [final] = [
+        e
+        for e in summary.effects
+        if (e.role, e.statistic, e.evaluated_on) == (Role.FULL, "final_gain", "held-out")
+    ]
+    assert final.fraction == end
+    assert {e.statistic for e in summary.effects if "pass@" in e.statistic} == {"pass@1", "pass@2"}
 
 
 def test_an_arm_that_fails_does_not_stop_the_others(
-    store: Store, run: Ablate, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    store: Store,
+    ablate_shortly: Ablate,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = trainer._update
+    real = trainer.Trainer._update
 
-    def diverge(*arguments: object) -> object:
-        responder, arm = arguments[0], arguments[4]
-        if arm.role == "full":  # type: ignore[attr-defined]
-            for parameter in responder.engine.language_model.module.parameters():  # type: ignore[attr-defined]
+    def diverge(self: trainer.Trainer, *arguments: object) -> object:
+        if self._run.arm.role is Role.FULL:
+            for parameter in self._run.policy.trained.values():
                 parameter.data.fill_(float("nan"))
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(self, *arguments)  # type: ignore[arg-type]
 
+    settings = {"budget": "updates=1", "keep": "last"}
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_update", diverge)
-        summary = run(updates=2)
-    assert summary.failed == ("full",)
-    assert (summary.trained, summary.reused) == (3, 0)
-    assert "--learning-rate" in capsys.readouterr().err.replace("\n", " ")
+        patch.setattr(trainer.Trainer, "_update", diverge)
+        summary = ablate_shortly(store, **settings)
+    assert summary.failed == ("full, seed 0",)
+    assert (summary.trained, summary.reused) == (2, 0)
+    [said] = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
+    assert said.startswith("full, seed 0 failed: Stopped at update 1: the loss of question ")
+    assert "--learning-rate" in said
     statuses = dict(store.read("SELECT role, status FROM arms").iter_rows())
-    assert statuses == {"base": "done", "full": "failed", "only": "done", "all-but": "done"}
-    assert {e.role for e in summary.effects} == {"base", "only", "all-but"}
-    assert {e.value for e in summary.effects if e.statistic == "share"} == {None}
+    assert statuses == {"base": "done", "full": "failed", "only": "done"}
+    detail = store.read("SELECT detail FROM arms WHERE role = 'full'").item()
+    [text] = store.read(
+        "SELECT text FROM questions WHERE contains($detail, question_id)", detail=detail
+    )["text"]
+    assert text in detail
+    assert {e.role for e in summary.effects} == {Role.BASE, Role.ONLY}
+    assert len(list(Path(f"{store.path}.models").iterdir())) == 1  # nothing of the failed one
 
-    again = run(updates=2)  # the cause is gone
-    assert (again.trained, again.reused, again.failed) == (1, 3, ())
-    assert any(e.statistic == "share" for e in again.effects)
+    repaired = ablate_shortly(store, **settings)  # the cause is gone
+    assert (repaired.trained, repaired.reused, repaired.failed) == (1, 2, ())
+    assert any(e.statistic == "share" for e in repaired.effects)
 
 
-def test_weights_that_diverge_are_a_failed_arm(store: Store, run: Ablate) -> None:
-    summary = run(updates=3, learning_rate=1e30)
-    assert summary.failed == ("full", "only never-correct", "all-but never-correct")
-    detail = store.read("SELECT DISTINCT detail FROM arms WHERE status = 'failed'")
-    assert "not finite" in detail.item()
+def test_a_base_that_cannot_be_evaluated_stops_everything(
+    store: Store, ablate_shortly: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ModelError("no answer")
+
+    monkeypatch.setattr(runs.Runner, "_measure_base", fail)
+    with pytest.raises(ModelError, match="no answer"):
+        ablate_shortly(store)
+
+
+def test_weights_that_diverge_are_a_failed_arm(store: Store, ablate_shortly: Ablate) -> None:
+    summary = ablate_shortly(store, learning_rate=1e38)
+    assert summary.failed == ("full, seed 0", "only never-correct, seed 0")
+    detail = store.read("SELECT detail FROM arms WHERE status = 'failed'")["detail"]
+    assert all("not finite" in one for one in detail)
+
+
+@pytest.mark.parametrize(("keep", "files"), [("none", []), ("last", ["."]), ("all", ["0.4", "1"])])
+def test_weights_stay_as_they_are_asked_to(
+    store: Store, ablate_shortly: Ablate, keep: str, files: list[str]
+) -> None:
+    plans: list[AblationPlan] = []
+    ablate_shortly(
+        store,
+        plans.append,
+        role=(),
+        budget="updates=3",
+        evaluate_at=(0.4, 1.0),
+        keep=keep,
+        method="sft",
+    )
+    arm_id = store.read("SELECT arm_id FROM arms WHERE role = 'full'").item()
+    folder = Path(f"{store.path}.models")
+    found = sorted(str(file.parent.relative_to(folder)) for file in folder.rglob("config.json"))
+    assert found == sorted(str(Path(arm_id) / name) for name in files)
+    left = {path.name for path in store.path.parent.iterdir()}
+    assert left - {"study.duckdb", "study.duckdb.wal", "study.duckdb.lock"} == (
+        {"study.duckdb.checkpoints"} | ({"study.duckdb.models"} if files else set())
+    )
+    assert list(Path(f"{store.path}.checkpoints").iterdir()) == []
+    weights = [file.stat().st_size for file in folder.rglob("*.safetensors")]
+    [plan] = plans
+    assert plan.kept_bytes is not None
+    assert plan.disk_bytes is not None
+    rows = 2 * (HELD_OUT + TRAINING + HELD_OUT) + HELD_OUT
+    assert plan.kept_bytes - sum(weights) == pytest.approx(200 * rows, abs=20_000)
+    model = Path(store.read("SELECT model FROM sample_sets").item()) / "model.safetensors"
+    assert plan.disk_bytes - plan.kept_bytes == pytest.approx(2 * 3 * model.stat().st_size, rel=0.1)
+
+
+def test_kept_weights_are_those_at_each_fraction(store: Store, ablate_shortly: Ablate) -> None:
+    ablate_shortly(
+        store, role=(), budget="updates=2", evaluate_at=(0.5, 1.0), keep="all", method="sft"
+    )
+    folders = {
+        folder.name: load_file(folder / "model.safetensors")
+        for folder in Path(f"{store.path}.models").glob("*/*")
+    }
+    name = "model.norm.weight"
+    assert not torch.equal(folders["0.5"][name], folders["1"][name])
+
+
+def test_too_little_disk_is_refused_before_anything_is_trained(
+    store: Store, ablate_shortly: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[AblationPlan] = []
+    monkeypatch.setattr(ablation, "free_disk", lambda store: 100_000)
+    with pytest.raises(StoreError, match=r"0\.0 GB are free. Free some, use another --db, or --ke"):
+        ablate_shortly(store, plans.append)
+    assert len(plans) == 1  # it was shown
+    assert store.read("SELECT * FROM training_runs").is_empty()
+    assert runs.free_disk(store) > 0
+
+
+def test_an_imported_model_is_evaluated_beside_the_others(
+    store: Store, ablate_shortly: Ablate, tmp_path: Path
+) -> None:
+    first = ablate_shortly(store, role=(), budget="updates=2", keep="last", method="sft")
+    [folder] = Path(f"{store.path}.models").iterdir()
+    elsewhere = tmp_path / "theirs"
+    shutil.copytree(folder, elsewhere)
+    ids = store.read("SELECT question_id FROM buckets LIMIT 5")["question_id"].to_list()
+    with (tmp_path / "ids.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([["question_id"], *([one] for one in ids)])
+    theirs = {"import_arm": elsewhere, "trained_on": tmp_path / "ids.csv"}
+    plans: list[AblationPlan] = []
+    settings = {"role": (), "budget": "updates=2", "method": "sft", **theirs}
+    summary = ablate_shortly(store, plans.append, **{**settings, "subset": ()})
+    assert summary.experiment_id == first.experiment_id
+    assert (summary.trained, summary.reused) == (1, 2)
+    assert plans[0].owed[0].names == ("imported theirs, seed 0",)
+    [arm] = store.read("SELECT * FROM arms WHERE role = 'imported'").iter_rows(named=True)
+    assert (arm["subset"], arm["questions"], arm["status"]) == ("theirs", 5, "done")
+    gains = {
+        e.role: e.value
+        for e in summary.effects
+        if (e.statistic, e.evaluated_on) == ("gain", "held-out")
+    }
+    assert gains[Role.IMPORTED] == gains[Role.FULL]  # the same weights
+    assert len(store.read("SELECT * FROM masses WHERE arm_id = $id", id=arm["arm_id"])) == HELD_OUT
+    assert ablate_shortly(store, **{**settings, "subset": ()}).trained == 0
+
+
+def test_an_imported_model_may_come_with_every_bucket(store: Store, tmp_path: Path) -> None:
+    base = Path(store.read("SELECT model FROM sample_sets").item())
+    ids = store.read("SELECT question_id FROM buckets LIMIT 1").item()
+    (tmp_path / "ids.csv").write_text(f"question_id\n{ids}\n")
+    settings = AblateSettings(
+        import_arm=base, trained_on=tmp_path / "ids.csv", all_buckets=True, seeds=1, device="cpu"
+    )
+    roles = {run.arm.role for run in plan_ablation(store, settings).runs}
+    assert {Role.IMPORTED, Role.ONLY, Role.ALL_BUT, Role.FULL} <= roles
+
+
+def test_another_model_cannot_be_imported(
+    store: Store, ablate_shortly: Ablate, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    ids = store.read("SELECT question_id FROM buckets LIMIT 1").item()
+    (tmp_path / "ids.csv").write_text(f"question_id\n{ids}\n")
+    with pytest.raises(ModelError, match="not the model the rollouts were drawn from"):
+        ablate_shortly(
+            store,
+            role=(),
+            import_arm=tiny_model_folder,
+            trained_on=tmp_path / "ids.csv",
+            budget="updates=1",
+            method="sft",
+        )
+
+
+def test_other_data_sets_are_evaluated_with_their_own_grader(
+    store: Store, ablate_shortly: Ablate
+) -> None:
+    def ask(number: int, split: Split) -> Question:
+        return Question(
+            f"c{number}",
+            "quiz",
+            split,
+            f"{number}?",
+            ("Africa", "Asia", "Europe"),
+            AnswerType.NAME,
+            None,
+            None,
+            f"{number}",
+            None,
+        )
+
+    quiz = [ask(i, Split.HELD_OUT if i < 5 else Split.TRAIN) for i in range(7)]
+    with store.writing("attrib test"):
+        store_questions(store, "quiz", "quiz", "hash", quiz)
+    summary = ablate_shortly(
+        store,
+        role=(),
+        budget="updates=2",
+        evaluate_at=(0.5, 1.0),
+        method="sft",
+        eval_dataset=("quiz",),
+        eval_grader="exact",
+    )
+    rows = store.read(
+        "SELECT role, step, count(*) AS n, list(DISTINCT left(eval_grader, 5)) AS graders "
+        "FROM evaluations JOIN arms USING (arm_id) JOIN questions USING (question_id) "
+        "WHERE dataset = 'quiz' GROUP BY ALL ORDER BY ALL"
+    )
+    assert rows.rows() == [
+        ("base", 0, 5, ["exact"]),
+        ("full", 1, 5, ["exact"]),
+        ("full", 2, 5, ["exact"]),
+    ]
+    gains = {
+        e.fraction: e.questions
+        for e in summary.effects
+        if (e.statistic, e.evaluated_on) == ("gain", "quiz")
+    }
+    assert gains == {0.5: 5, 1.0: 5}
+    with pytest.raises(ConfigError, match="no data set 'nothing'"):
+        ablate_shortly(store, eval_dataset=("nothing",))
+
+
+def test_the_plan_is_what_is_then_done(store: Store, ablate_shortly: Ablate) -> None:
+    settings = AblateSettings(
+        subset=("never-correct",),
+        role=(Role.ONLY, Role.MATCHED_RANDOM),
+        seeds=1,
+        budget="updates=1",
+        groups=2,
+        eval_samples=0,
+        cot_tokens=0,
+        device="cpu",
+    )
+    plan = plan_ablation(store, settings)
+    assert store.read("SELECT * FROM training_runs").is_empty()  # nothing is stored
+    assert store.read("SELECT * FROM experiments").is_empty()
+    assert not Path(f"{store.path}.checkpoints").exists()
+    assert [run.names[0] for run in plan.runs] == [
+        "base",
+        "full, seed 0",
+        "only never-correct, seed 0",
+        "matched-random never-correct, seed 0",
+    ]
+    assert {run.status for run in plan.runs} == {"to do"}
+    assert plan.seconds is not None
+    assert plan.seconds == pytest.approx(sum(run.seconds or 0 for run in plan.runs))
+    assert all(run.seconds is not None and run.seconds > 0 for run in plan.runs)
+    forecasts = [run.forecast for run in plan.runs]
+    assert forecasts[0] is None
+    full, only = forecasts[1:3]
+    assert full is not None
+    assert only is not None
+    assert full.informative_share is not None
+    assert only.informative_share is not None
+    assert only.informative_share < full.informative_share < 1  # the harder, the less signal
+    assert only.visits > full.visits
+    assert plan.warnings == (
+        "With 1 seed the spread between training runs is hardly measured; --seeds 3 is the least "
+        "to rely on.",
+    )
+
+
+def test_weak_signal_is_warned_of(store: Store) -> None:
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.execute(
+            "UPDATE buckets SET n = 4096, correct = 0 WHERE bucket = 'never-correct'"
+        )
+    common = {"subset": ("never-correct",), "role": (Role.ONLY,), "device": "cpu"}
+    warnings = plan_ablation(store, AblateSettings(**common, fill="none")).warnings
+    assert len(warnings) == 3  # one for each seed
+    assert warnings[0].startswith("only never-correct, seed 0: about 0.2% of its groups will hold")
+    assert "--fill informative" in warnings[0]
+    filled = plan_ablation(store, AblateSettings(**common, max_rollouts=20_000)).warnings
+    assert [warning.split(":")[0] for warning in filled] == [
+        f"only never-correct, seed {seed}" for seed in range(3)
+    ]
+    assert "expected to reach --max-rollouts 20,000 with budget left" in filled[0]
+    assert plan_ablation(store, AblateSettings(**common, method="sft")).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -429,126 +705,138 @@ def test_weights_that_diverge_are_a_failed_arm(store: Store, run: Ablate) -> Non
             DataError,
             "--subset always-correct holds no question.* Buckets with questions: never-correct \\(",
         ),
+        ({"subset": ()}, ConfigError, "Say what to train on: --subset never-correct"),
         ({"bucketing": "zzz"}, DataError, "no bucketing whose id begins with 'zzz'"),
-        ({"group_size": 1}, ConfigError, "--group-size 1 must be at least 2"),
-        ({"updates": 0}, ConfigError, "--updates 0"),
+        ({"group_size": 1}, ConfigError, "--group-size 1: Input should be greater than"),
+        ({"budget": "updates=0"}, ConfigError, "--budget updates=0 is not a budget. Give one of"),
+        ({"budget": "steps=3"}, ConfigError, "--budget steps=3 is not a budget"),
         ({"groups": 0}, ConfigError, "--groups 0"),
+        ({"seeds": 0}, ConfigError, "--seeds 0"),
         ({"max_rollouts": 31}, ConfigError, "--max-rollouts 31 cannot fill one batch of 2 groups"),
         ({"eval_limit": 0}, ConfigError, "limit of 0 held-out questions"),
         ({"eval_where": "relation ="}, ConfigError, 'condition "relation =" cannot be used'),
         ({"eval_where": "FALSE"}, DataError, 'No held-out question satisfies "FALSE"'),
+        ({"evaluate_at": (0.5, 1.5)}, ConfigError, "--evaluate-at 1.5 must be above 0"),
+        ({"evaluate_at": (0.0,)}, ConfigError, "--evaluate-at 0.0 must be above 0"),
+        ({"role": ("full",)}, ConfigError, "--role full is no choice. Give only, all-but"),
+        ({"role": ("matched-subset",)}, ConfigError, "--role matched-subset is no choice"),
+        ({"design": "shapley"}, ConfigError, "--design shapley takes all buckets"),
+        ({"import_arm": Path("x")}, ConfigError, "--import-arm FOLDER and --trained-on FILE.csv"),
+        ({"max_gradient_norm": -1.0}, ConfigError, "--max-gradient-norm -1.0: Input should be"),
+        ({"max_gradient_norm": 0.0}, ConfigError, "--max-gradient-norm"),
+        ({"learning_rate": -1.0}, ConfigError, "--learning-rate"),
+        ({"learning_rate": float("nan")}, ConfigError, "--learning-rate"),
+        ({"beta1": 1.5}, ConfigError, "--beta1"),
+        ({"beta2": 1.0}, ConfigError, "--beta2"),
+        ({"kl": -0.1}, ConfigError, "--kl"),
+        ({"clip_low": 1.1}, ConfigError, "--clip-low"),
+        ({"warmup": 1.0}, ConfigError, "--warmup"),
+        ({"method": "magic"}, ConfigError, "--method magic"),
+        ({"dtype": "bfloat16"}, ConfigError, "--dtype bfloat16 trains on CUDA only"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_runs(
-    store: Store, run: Ablate, changes: dict[str, object], error: type[Exception], complaint: str
+    store: Store,
+    ablate_shortly: Ablate,
+    changes: dict[str, object],
+    error: type[Exception],
+    complaint: str,
 ) -> None:
     with pytest.raises(error, match=complaint):
-        run(**changes)
+        ablate_shortly(store, **changes)
     assert store.read("SELECT * FROM training_runs").is_empty()
 
 
-def test_no_bucketing_names_the_command(tmp_path: Path, run: Ablate) -> None:
-    store = Store(tmp_path / "new.duckdb")
+@pytest.mark.parametrize(
+    ("params", "complaint"),
+    [
+        ({"temperature": 0.0}, "drawn greedily; GRPO needs a temperature above 0"),
+        ({"top_p": 0.9}, "drawn with top-p or top-k.*--new-set"),
+        ({"top_k": 40}, "drawn with top-p or top-k"),
+        ({"engine": "server"}, "come from a server that calls its model .* --model"),
+    ],
+)
+def test_sample_sets_that_cannot_be_trained_on_are_refused(
+    store: Store, ablate_shortly: Ablate, params: dict[str, object], complaint: str
+) -> None:
+    stored = json.loads(store.read("SELECT params FROM sample_sets").item())
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.execute(
+            "UPDATE sample_sets SET params = $params", params=json.dumps({**stored, **params})
+        )
+    with pytest.raises(ConfigError, match=complaint):
+        ablate_shortly(store)
+
+
+def test_no_bucketing_names_the_command(
+    tmp_path: Path, open_store: Callable[..., Store], ablate_shortly: Ablate
+) -> None:
+    missing = Store(tmp_path / "new.duckdb")
     with pytest.raises(StoreError, match=r"There is no study .* Type: attrib sample"):
-        run(store)
-    assert not store.exists()
-    with store.writing("attrib test"):
-        pass
+        ablate_shortly(missing)
+    assert not missing.exists()
     with pytest.raises(DataError, match=r"holds no bucketing\. Type: attrib bucket"):
-        run(store)
+        ablate_shortly(open_store("empty.duckdb"))
 
 
 def test_a_model_that_changed_is_refused(
-    tmp_path: Path, run: Ablate, save_answering_model: Callable[..., Path]
+    store: Store,
+    tmp_path: Path,
+    ablate_shortly: Ablate,
+    save_answering_model: Callable[..., Path],
 ) -> None:
-    (tmp_path / "model").mkdir()
-    model = save_answering_model(tmp_path / "model", ["Africa", "Asia"])
-    store = Store(tmp_path / "other.duckdb")
-    make_study(store, model, questions=8)
-    save_answering_model(model, ["Europe"])
+    other = save_answering_model(tmp_path, ["Africa", "Asia"])
     with pytest.raises(ModelError, match="not the model the rollouts were drawn from"):
-        run(store)
-
-
-def test_surplus_informative_groups_carry_no_gradient(
-    uninterrupted: dict[str, pl.DataFrame],
-) -> None:
-    visits = uninterrupted["visits"]
-    surplus = visits.filter(pl.col("informative") & (pl.col("gradient_weight") == 0))
-    assert len(surplus) > 0
-    assert Batch((), 0).informative == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"max_gradient_norm": -1.0}, "--max-gradient-norm -1.0: Input should be greater than 0"),
-        ({"max_gradient_norm": 0.0}, "--max-gradient-norm"),
-        ({"learning_rate": -1.0}, "--learning-rate"),
-        ({"learning_rate": float("nan")}, "--learning-rate"),
-        ({"beta1": 1.5}, "--beta1"),
-        ({"beta2": 1.0}, "--beta2"),
-    ],
-)
-def test_values_that_would_train_backwards_are_refused(
-    run: Ablate, changes: dict[str, float], complaint: str
-) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        run(**changes)
-
-
-def test_a_checkpoint_of_another_database_is_not_believed(
-    store: Store, run: Ablate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
-    real = trainer._update
-
-    def stop_at_2(*arguments: object) -> object:
-        if arguments[-1] == 2:
-            raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_update", stop_at_2)
-        with pytest.raises(KeyboardInterrupt):
-            run(updates=2)
-    [left] = store.path.parent.glob("*.checkpoints/*.safetensors")
-    assert store.read("SELECT updates FROM training_runs WHERE method = 'grpo'").item() == 1
-    with store.writing("attrib test"), store.transaction() as transaction:
-        transaction.execute("DELETE FROM updates")  # as if the database were an older copy
-        transaction.execute("DELETE FROM visits")
-    run(updates=2)
-    steps = store.read("SELECT arm_id, list(step ORDER BY step) AS s FROM updates GROUP BY arm_id")
-    assert steps["s"].to_list() == [[1, 2]] * 3
-    assert not left.exists()
+        ablate_shortly(store, model=str(other))
 
 
 def test_a_running_arm_shows_what_it_has_cost(
-    store: Store, run: Ablate, monkeypatch: pytest.MonkeyPatch
+    store: Store, ablate_shortly: Ablate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = trainer._update
+    real = trainer.Trainer._update
 
-    def stop_at_3(*arguments: object) -> object:
-        if arguments[-1] == 3:
+    def stop_at_3(self: trainer.Trainer, *arguments: object) -> object:
+        if arguments[-1].step == 3:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
-        return real(*arguments)  # type: ignore[arg-type]
+        return real(self, *arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(trainer, "_update", stop_at_3)
+    monkeypatch.setattr(trainer.Trainer, "_update", stop_at_3)
     with pytest.raises(KeyboardInterrupt):
-        run(updates=3)
-    [run_row] = store.read(
+        ablate_shortly(store, role=())
+    [row] = store.read(
         "SELECT status, updates, rollouts, wall_seconds FROM training_runs WHERE method = 'grpo'"
     ).iter_rows(named=True)
     drawn = store.read("SELECT sum(rollouts)::BIGINT AS drawn FROM visits").item()
-    assert (run_row["status"], run_row["updates"]) == ("running", 2)
-    assert run_row["rollouts"] == drawn
-    assert run_row["wall_seconds"] > 0
+    assert (row["status"], row["updates"]) == ("running", 2)
+    assert row["rollouts"] == drawn
+    assert row["wall_seconds"] > 0
+    assert store.holder() is None
 
 
-def test_the_command_is_stored_with_the_experiment(store: Store, run: Ablate) -> None:
-    run(updates=1, all_but=False)
-    params = json.loads(store.read("SELECT params FROM experiments").item())
+def test_the_command_is_stored_with_the_experiment(finished: Finished, again: Store) -> None:
+    params = json.loads(again.read("SELECT params FROM experiments").item())
     assert params["command"].startswith("attrib ablate --db ")
-    assert "--subset never-correct" in params["command"]
-    assert "--no-all-but" in params["command"]
+    for words in ("--subset never-correct", "--budget updates=3", "--seeds 2", "--evaluate-at 0.4"):
+        assert words in params["command"]
+    assert "--role" not in params["command"]  # the default
     assert params["torch"]
+    assert params["training_questions"] == TRAINING
+
+
+def test_adapters_and_a_penalty_go_through_the_whole_run(
+    store: Store, ablate_shortly: Ablate
+) -> None:
+    pytest.importorskip("peft")
+    settings = {"role": (), "budget": "updates=2", "kl": 0.05, "inner_epochs": 2}
+    summary = ablate_shortly(store, **settings, lora=2, keep="last", gradient_checkpointing=True)
+    assert summary.failed == ()
+    [folder] = Path(f"{store.path}.models").iterdir()
+    model = runs.load_model(str(folder), "cpu")
+    base = runs.load_model(store.read("SELECT model FROM sample_sets").item(), "cpu")
+    changed = {
+        name
+        for name, parameter in Policy(model).trained.items()
+        if not torch.equal(parameter, base.module.get_parameter(name))
+    }
+    assert changed
+    assert all("proj" in name for name in changed)  # linear layers alone

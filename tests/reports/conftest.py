@@ -1,4 +1,8 @@
-"""A synthetic study: five buckets, arms whose gains depend on what they were trained on."""
+"""A synthetic study: five buckets, and experiments whose gains depend on what was trained on.
+
+Evaluations, visits and milestones are made up here, as the trainer would leave them; the effects
+are then estimated by `attribution.effects` itself.
+"""
 
 import json
 import shutil
@@ -6,35 +10,87 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from attrib.analysis.buckets import assign_buckets
-from attrib.analysis.intervals import gain_share, mcnemar_exact, paired_gain, wilson_interval
+from attrib.attribution.effects import estimate_effects, store_effects
+from attrib.reports.collect import collect_study
+from attrib.reports.records import Study
 from attrib.store import Store, Transaction
 
 BEGAN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 ANSWERS = ("Paris", "Oslo", "Lima", "Quito", "Cairo", "Hanoi", "Accra", "Dakar")
+STRENGTH = {"never-correct": 0.95, "rarely-correct": 0.8, "sometimes-correct": 0.5,
+            "mostly-correct": 0.2, "always-correct": 0.0, "full": 1.0}  # fmt: skip
+GROUP_SIZE = 8
+GROUPS = 4
+SCHEMAS: dict[str, dict[str, Any]] = {"masses": {"entropy": pl.Float64}}
+Members = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ends other than by using its budget: its status, and the part it used."""
+
+    status: str
+    detail: str = ""
+    used: float = 0.0
 
 
 @dataclass
 class Recipe:
-    """What the synthetic study holds; the defaults are a whole study."""
+    """What the synthetic study holds; the defaults are a small one."""
 
     train: int = 40
     held_out: int = 60
+    transfer: int = 0
     k: int = 32
     buckets: bool = True
     arms: bool = True
-    seeds: tuple[int, ...] = (1,)
-    steps: int = 24
-    full_gain: float = 0.4
-    statuses: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """Arm label to status and detail."""
+    seeds: tuple[int, ...] = (0,)
+    subsets: tuple[str, ...] = ("never-correct", "rarely-correct")
+    roles: tuple[str, ...] = ("only", "all-but")
+    steps: int = 12
+    samples: int = 0
+    full_gain: float = 0.6
+    endings: dict[str, dict[int, Ending]] = field(default_factory=dict)
+    """`role subset`, then seed."""
+    siblings: bool = False
+    """Add an older experiment under another budget, and one of another method."""
+    players: tuple[str, ...] = ()
+    """Buckets whose every union is trained on."""
     hostile: str | None = None
     """Becomes every question, answer and rollout text."""
+
+
+WHOLE = Recipe(
+    transfer=20,
+    seeds=(0, 1, 2),
+    subsets=("never-correct", "rarely-correct", "mostly-correct", "always-correct"),
+    roles=("only", "all-but", "matched-random", "matched-complement"),
+    samples=4,
+    endings={
+        "only always-correct": {seed: Ending("exhausted", "no signal", 0.0) for seed in range(3)},
+        "only mostly-correct": {1: Ending("exhausted", "no more signal", 0.75)},
+    },
+    siblings=True,
+    players=("never-correct", "rarely-correct", "sometimes-correct"),
+)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One experiment: its id, its settings, and how much its arms gain."""
+
+    experiment_id: str
+    params: dict[str, object]
+    gains: dict[str, float]
+    """Gain of an arm, `role subset` or role; what is missing follows from STRENGTH."""
 
 
 class Builder:
@@ -45,29 +101,45 @@ class Builder:
         self.random = np.random.default_rng(7)
         self.train = [f"q{index:05d}" for index in range(recipe.train)]
         self.held_out = [f"t{index:05d}" for index in range(recipe.held_out)]
+        self.transfer = [f"x{index:05d}" for index in range(recipe.transfer)]
         self.correct_Q = np.zeros(0, dtype=np.int64)
         self.bucket_Q = np.zeros(0, dtype=np.str_)
+        self.rows: dict[str, list[dict[str, object]]] = {}
+        self.before: dict[str, NDArray[np.bool_]] = {}
+        self.luck: dict[str, NDArray[np.float64]] = {}
+        self.noise = 0.04
 
     def build(self) -> Store:
-        with self.store.writing("attrib test"), self.store.transaction() as batch:
-            self.write_questions(batch)
-            self.write_samples(batch)
-            if self.recipe.buckets:
-                self.write_buckets(batch)
-            if self.recipe.arms:
-                self.write_arms(batch)
+        setups = self.plan() if self.recipe.arms else []
+        with self.store.writing("attrib test"):
+            with self.store.transaction() as batch:
+                self.write_questions(batch)
+                self.write_samples(batch)
+                if self.recipe.buckets:
+                    self.write_buckets(batch)
+                for age, setup in enumerate(setups):
+                    self.make_experiment(setup, age)
+                for table, rows in self.rows.items():
+                    frame = pl.DataFrame(rows, schema_overrides=SCHEMAS.get(table))
+                    batch.append(table, frame)
+            for setup in setups:
+                found = estimate_effects(self.store, setup.experiment_id)
+                store_effects(self.store, setup.experiment_id, found)
         return self.store
+
+    def add(self, table: str, **row: object) -> None:
+        self.rows.setdefault(table, []).append(row)
 
     def text(self, plain: str) -> str:
         return plain if self.recipe.hostile is None else self.recipe.hostile
 
     def write_questions(self, batch: Transaction) -> None:
-        ids = self.train + self.held_out
+        ids = self.train + self.held_out + self.transfer
         rows = [
             {
                 "question_id": name,
-                "dataset": "facts",
-                "split": "train" if name in set(self.train) else "held-out",
+                "dataset": "elsewhere" if name[0] == "x" else "facts",
+                "split": "train" if name[0] == "q" else "held-out",
                 "text": self.text(f"What is the capital of country {name}?"),
                 "answers": [self.text(ANSWERS[index % 8])],
                 "answer_type": "name",
@@ -179,204 +251,238 @@ class Builder:
             ),
         )
 
-    def write_arms(self, batch: Transaction) -> None:
-        params = {
-            "updates": self.recipe.steps,
-            "groups": 8,
-            "group_size": 8,
+    def plan(self) -> list[Setup]:
+        """Return the experiments, the newest first."""
+        recipe = self.recipe
+        params: dict[str, object] = {
+            "method": "grpo",
+            "budget": f"informative-groups={recipe.steps * GROUPS}",
+            "fill": "informative",
+            "groups": GROUPS,
+            "group_size": GROUP_SIZE,
             "max_rollouts": 50_000,
+            "advantage": "group-normalised",
+            "normalisation": "per-sequence",
+            "kl": 0.0,
+            "lora": 0,
             "learning_rate": 2e-5,
             "temperature": 1.0,
-            "held_out_questions": len(self.held_out),
-            "training_questions": len(self.train),
+            "evaluate_at": [0.5, 1.0],
+            "evaluation": {
+                "held_out": "5e1f",
+                "held_out_questions": recipe.held_out,
+                "samples": recipe.samples,
+                "training": "77aa",
+                "transfer": [],
+            },
+            "training_questions": recipe.train,
             "weights_hash": "6b1f0c52d9e3a874",
+            "command": "attrib ablate --seeds 1",
         }
-        batch.append(
-            "experiments",
-            pl.DataFrame(
-                {
-                    "experiment_id": ["e0"],
-                    "bucketing_id": ["b0"],
-                    "params": [json.dumps({**params, "command": "attrib ablate --seeds 1"})],
-                    "created_at": [BEGAN + timedelta(hours=2)],
-                }
-            ),
-        )
-        names = [str(name) for name in dict.fromkeys(self.bucket_Q)]
+        setups = [Setup("e0", params, {})]
+        if recipe.siblings:
+            plain = {**params, "budget": f"updates={recipe.steps}", "fill": "none"}
+            gains = {"only never-correct": -0.1}
+            setups += [
+                Setup("e1", plain, gains),
+                Setup("e2", {**plain, "method": "sft", "learning_rate": 1e-4}, {"full": 0.2}),
+            ]
+        return setups
+
+    def make_experiment(self, setup: Setup, age: int) -> None:
+        at = BEGAN + timedelta(hours=4 - age)
+        self.add("experiments", experiment_id=setup.experiment_id, bucketing_id="b0",
+                 params=json.dumps(setup.params), created_at=at, used_at=at)  # fmt: skip
+        if age == 0:
+            self.make_base()
+        self.place(setup, "base", "none", "base-none-0")
         everything = np.arange(len(self.train))
-        before_Q = self.random.random(len(self.held_out)) < 0.15
-        self.write_run(batch, "base", "none", 0, np.zeros(0, dtype=np.int64), before_Q)
-        self.write_effect(
-            batch, "none", "base", "accuracy", wilson_interval(int(before_Q.sum()), before_Q.size)
+        main = age == 0
+        for seed in self.recipe.seeds:
+            self.make_run(setup, "full", "full", seed, everything)
+            for subset in self.recipe.subsets if main else self.recipe.subsets[:1]:
+                inside = everything[self.bucket_Q == subset]
+                outside = everything[self.bucket_Q != subset]
+                chosen = {
+                    "only": inside,
+                    "all-but": outside,
+                    "matched-random": self.draw(everything, inside.size),
+                    "matched-complement": self.draw(outside, min(inside.size, outside.size)),
+                }
+                for role in self.recipe.roles if main else ("only",):
+                    self.make_run(setup, role, subset, seed, chosen[role])
+            for union in self.unions() if main else ():
+                members = everything[np.isin(self.bucket_Q, union)]
+                if len(union) == 1 and union[0] in self.recipe.subsets:
+                    self.place(setup, "coalition", union[0], f"only-{union[0]}-{seed}")
+                else:
+                    self.make_run(setup, "coalition", "+".join(union), seed, members)
+
+    def unions(self) -> list[tuple[str, ...]]:
+        players = self.recipe.players
+        picks = range(1, 2 ** len(players))
+        return [tuple(p for i, p in enumerate(players) if pick >> i & 1) for pick in picks]
+
+    def draw(self, members: Members, size: int) -> Members:
+        return self.random.permutation(members)[:size]
+
+    def place(self, setup: Setup, role: str, subset: str, arm_id: str) -> None:
+        self.add("arm_roles", experiment_id=setup.experiment_id, arm_id=arm_id, subset=subset,
+                 role=role)  # fmt: skip
+
+    def make_base(self) -> None:
+        for name, questions in (("held-out", self.held_out), ("transfer", self.transfer)):
+            self.before[name] = self.random.random(len(questions)) < 0.15
+            self.luck[name] = self.random.random(len(questions))
+        self.before["train"] = self.correct_Q / self.recipe.k > 0.5
+        self.add_run("base-none-0", "base", 0, 0, Ending("done"), 0, 0, 0)
+        self.add("milestones", arm_id="base-none-0", fraction=0.0, step=0, visits=0, rollouts=0,
+                 informative_groups=0, gradient_tokens=0, seconds=1.0)  # fmt: skip
+        self.evaluate("base-none-0", 0, "held-out", self.before["held-out"])
+        self.evaluate("base-none-0", 0, "transfer", self.before["transfer"])
+        thought_Q = self.before["held-out"] | (self.luck["held-out"] < 0.1)
+        self.evaluate("base-none-0", 0, "held-out", thought_Q, decoding="chain-of-thought")
+        self.measure_end("base-none-0", 0, self.before["held-out"], self.before["train"])
+
+    def strength(self, setup: Setup, role: str, subset: str) -> float:
+        """Return how much of the held-out questions the arm learns."""
+        full, name = self.recipe.full_gain, role if role == "full" else f"{role} {subset}"
+        if name in setup.gains:
+            return setup.gains[name]
+        if role in ("matched-random", "matched-complement"):
+            return full * 0.9 if subset == "never-correct" else full * 0.3
+        if role == "all-but":
+            return full * (1.0 - 0.4 * STRENGTH[subset])
+        return full * max(STRENGTH[member] for member in subset.split("+"))
+
+    def make_run(self, setup: Setup, role: str, subset: str, seed: int, members: Members) -> None:
+        prefix = "" if setup.experiment_id == "e0" else f"{setup.experiment_id}-"
+        arm_id = f"{prefix}{role}-{subset}-{seed}"
+        self.place(setup, role, subset, arm_id)
+        endings = self.recipe.endings.get(f"{role} {subset}", {}) if not prefix else {}
+        ending = endings.get(seed, Ending("done", "", 1.0))
+        spent = self.make_visits(setup, arm_id, members, ending)
+        self.add_run(
+            arm_id, str(setup.params["method"]), seed, members.size, ending, *spent[-1][:3]
         )
-        strength = {"never-correct": 0.95, "rarely-correct": 0.8, "sometimes-correct": 0.5,
-                    "mostly-correct": 0.2, "always-correct": 0.0}  # fmt: skip
-        plans = [("full", "full", everything, 1.0)]
-        for name in names:
-            inside = everything[self.bucket_Q == name]
-            plans.append(("only", name, inside, strength[name]))
-        for name in names:
-            outside = everything[self.bucket_Q != name]
-            plans.append(("all-but", name, outside, 1.0 - 0.4 * strength[name]))
-        luck_Q = self.random.random(len(self.held_out))
-        full_after_Q = before_Q
-        for role, subset, members, part in plans:
-            after_Q = before_Q
-            for seed in self.recipe.seeds:
-                noise_Q = self.random.random(len(self.held_out)) < 0.04
-                after_Q = (before_Q | (luck_Q < self.recipe.full_gain * part)) & ~noise_Q
-                self.write_run(batch, role, subset, seed, members, after_Q)
-            full_after_Q = after_Q if role == "full" else full_after_Q
-            accuracy = wilson_interval(int(after_Q.sum()), after_Q.size)
-            self.write_effect(batch, subset, role, "accuracy", accuracy)
-            self.write_effect(batch, subset, role, "gain", paired_gain(before_Q, after_Q))
-            self.write_effect(
-                batch, subset, role, "share", gain_share(before_Q, after_Q, full_after_Q)
+        strength = self.strength(setup, role, subset)
+        noise_Q = self.random.random(len(self.held_out)) < self.noise
+        after = {name: self.before[name] for name in ("held-out", "transfer")}
+        for step, visits, rollouts, used in spent:
+            fraction = step / self.recipe.steps
+            is_end = step == spent[-1][0] and ending.status in ("done", "exhausted")
+            if fraction not in (0.5, 1.0) and not is_end:
+                continue
+            reached = strength * fraction**0.5
+            for name in after:
+                learned_Q = self.luck[name] < reached * (1.0 if name == "held-out" else 0.5)
+                forgotten_Q = (1.0 - self.luck[name]) < -reached
+                after[name] = (self.before[name] | learned_Q) & ~forgotten_Q
+            if fraction:
+                after["held-out"] = after["held-out"] & ~noise_Q
+            self.add("milestones", arm_id=arm_id, fraction=fraction, step=step, visits=visits,
+                     rollouts=rollouts, informative_groups=used, gradient_tokens=40 * used,
+                     seconds=5.0 * step)  # fmt: skip
+            for name, after_Q in after.items():
+                self.evaluate(arm_id, step, name, after_Q)
+        if ending.status in ("done", "exhausted"):
+            self.measure_end(
+                arm_id, spent[-1][0], after["held-out"], self.train_after(members, step)
             )
-            self.write_effect(batch, subset, role, "mcnemar_p", mcnemar_exact(before_Q, after_Q))
 
-    def write_effect(
-        self, batch: Transaction, subset: str, role: str, statistic: str, found: object
-    ) -> None:
-        value = found if isinstance(found, float) else found.value  # type: ignore[attr-defined]
-        batch.execute(
-            "INSERT INTO effects VALUES ('e0', $subset, $role, $statistic, $value, $low, $high, "
-            "$seeds, $questions)",
-            subset=subset,
-            role=role,
-            statistic=statistic,
-            value=value,
-            low=getattr(found, "low", None),
-            high=getattr(found, "high", None),
-            seeds=len(self.recipe.seeds),
-            questions=len(self.held_out),
-        )
+    def train_after(self, members: Members, step: int) -> NDArray[np.bool_]:
+        after_Q = self.before["train"] & (self.random.random(len(self.train)) > 0.1)
+        if step:
+            after_Q[members] |= self.random.random(members.size) < 0.6
+        return after_Q
 
-    def write_run(
-        self,
-        batch: Transaction,
-        role: str,
-        subset: str,
-        seed: int,
-        members: np.ndarray,
-        outcome_Q: np.ndarray,
-    ) -> None:
-        arm_id = f"{role}-{subset}-{seed}"
-        label = {"only": f"only {subset}", "all-but": f"all but {subset}"}.get(role, role)
-        status, detail = self.recipe.statuses.get(label, ("done", ""))
-        steps = (
-            0
-            if role == "base"
-            else self.recipe.steps
-            if status == "done"
-            else self.recipe.steps // 3
-        )
-        batch.execute(
-            "INSERT INTO training_runs VALUES ($arm_id, $method, $seed, $params, $questions, "
-            "$status, $detail, $updates, $rollouts, $seconds, $at)",
-            arm_id=arm_id,
-            method="base" if role == "base" else "grpo",
-            seed=seed,
-            params=json.dumps({"learning_rate": 1e-5, "group_size": 8, "temperature": 1.0}),
-            questions=members.size,
-            status=status,
-            detail=detail,
-            updates=steps,
-            rollouts=steps * 96,
-            seconds=61.7 * steps / 4,
-            at=BEGAN + timedelta(hours=3),
-        )
-        batch.execute(
-            "INSERT INTO arm_roles VALUES ('e0', $arm_id, $subset, $role)",
-            arm_id=arm_id,
-            subset=subset,
-            role=role,
-        )
-        self.write_evaluation(batch, arm_id, steps, outcome_Q)
-        if steps:
-            self.write_training(batch, arm_id, steps, members)
+    def add_run(
+        self, arm_id: str, method: str, seed: int, questions: int, ending: Ending,
+        steps: int, visits: int, rollouts: int,
+    ) -> None:  # fmt: skip
+        self.add("training_runs", arm_id=arm_id, method=method, seed=seed,
+                 params=json.dumps({"learning_rate": 1e-5}), questions=questions,
+                 status=ending.status, detail=ending.detail, updates=steps, rollouts=rollouts,
+                 wall_seconds=15.4 * steps, created_at=BEGAN + timedelta(hours=5))  # fmt: skip
 
-    def write_evaluation(
-        self, batch: Transaction, arm_id: str, step: int, outcome_Q: np.ndarray
-    ) -> None:
-        rows = len(self.held_out)
-        batch.append(
-            "evaluations",
-            pl.DataFrame(
-                {
-                    "arm_id": [arm_id] * rows,
-                    "step": [step] * rows,
-                    "question_id": self.held_out,
-                    "decoding": ["greedy"] * rows,
-                    "rollout": [0] * rows,
-                    "text": [
-                        self.text(f" {ANSWERS[(index + (0 if right else 3)) % 8]}, I believe.")
-                        for index, right in enumerate(outcome_Q)
-                    ],
-                    "verdict": ["correct" if right else "incorrect" for right in outcome_Q],
-                    "detail": [""] * rows,
-                    "eval_grader": ["match-1:9f"] * rows,
-                }
-            ),
-        )
-
-    def write_training(
-        self, batch: Transaction, arm_id: str, steps: int, members: np.ndarray
-    ) -> None:
-        visits = []
-        for step in range(1, steps + 1):
-            for index in self.random.choice(members, size=12):
+    def make_visits(
+        self, setup: Setup, arm_id: str, members: Members, ending: Ending
+    ) -> list[tuple[int, int, int, int]]:
+        """Write visits and updates; return step, visits, rollouts and groups used after each."""
+        steps, fill = round(ending.used * self.recipe.steps), setup.params["fill"]
+        spent, visit, used = [(0, 0, 0, 0)], 0, 0
+        for step in range(1, steps + 1 + (ending.status == "exhausted")):
+            informative = 0
+            for made in range(1, 41):
+                index = self.random.choice(members)
                 start = self.correct_Q[index] / self.recipe.k
-                p = start + (0.95 - start) * min(1.0, step / steps) * 0.8
-                correct = int(self.random.binomial(8, min(1.0, max(p, 0.02))))
-                weight = 0.0 if correct in {0, 8} else float(correct * (8 - correct)) / 8
-                visits.append((step, self.train[index], correct, weight))
-        count = len(visits)
-        batch.append(
-            "visits",
-            pl.DataFrame(
-                {
-                    "arm_id": [arm_id] * count,
-                    "step": [row[0] for row in visits],
-                    "question_id": [row[1] for row in visits],
-                    "rollouts": [8] * count,
-                    "correct": [row[2] for row in visits],
-                    "informative": [row[3] > 0 for row in visits],
-                    "gradient_weight": [row[3] for row in visits],
-                }
-            ),
-        )
-        batch.append(
-            "updates",
-            pl.DataFrame(
-                {
-                    "arm_id": [arm_id] * steps,
-                    "step": list(range(1, steps + 1)),
-                    "loss": [0.1] * steps,
-                    "rollouts": [96] * steps,
-                    "informative_groups": [
-                        sum(row[0] == step and row[3] > 0 for row in visits)
-                        for step in range(1, steps + 1)
-                    ],
-                    "gradient_tokens": [640] * steps,
-                    "gradient_norm": [1.0] * steps,
-                    "seconds": [15.0] * steps,
-                }
-            ),
-        )
+                p = max(start + (0.95 - start) * 0.8 * step / self.recipe.steps, 0.02)
+                correct = int(self.random.binomial(GROUP_SIZE, p if step <= steps else start))
+                is_informative = correct not in {0, GROUP_SIZE}
+                weight = correct * (GROUP_SIZE - correct) / GROUP_SIZE if step <= steps else 0.0
+                self.add("visits", arm_id=arm_id, step=step, visit=visit,
+                         question_id=self.train[index], rollouts=GROUP_SIZE, correct=correct,
+                         informative=is_informative, gradient_weight=weight)  # fmt: skip
+                visit, informative = visit + 1, informative + is_informative
+                if (informative if fill == "informative" else made) == GROUPS:
+                    break
+            if step > steps:
+                return [*spent[:-1], (steps, visit, visit * GROUP_SIZE, used)]
+            used += informative
+            spent.append((step, visit, visit * GROUP_SIZE, used))
+            self.add("updates", arm_id=arm_id, step=step, loss=0.1, rollouts=made * GROUP_SIZE,
+                     informative_groups=informative, gradient_tokens=40 * informative,
+                     gradient_norm=1.0, seconds=15.0)  # fmt: skip
+        return spent
+
+    def evaluate(
+        self, arm_id: str, step: int, name: str, right_Q: NDArray[np.bool_],
+        decoding: str = "greedy", rollout: int = 0,
+    ) -> None:  # fmt: skip
+        ids = {"held-out": self.held_out, "transfer": self.transfer, "train": self.train}[name]
+        for index, (question_id, right) in enumerate(zip(ids, right_Q, strict=True)):
+            answer = ANSWERS[(index + (0 if right else 3)) % 8]
+            self.add("evaluations", arm_id=arm_id, step=step, question_id=question_id,
+                     decoding=decoding, rollout=rollout, text=self.text(f" {answer}, I believe."),
+                     verdict="correct" if right else "incorrect", detail="",
+                     eval_grader="match-1:9f", logprob=-2.0)  # fmt: skip
+
+    def measure_end(
+        self, arm_id: str, step: int, right_Q: NDArray[np.bool_], train_Q: NDArray[np.bool_]
+    ) -> None:
+        """Write what is measured once: training questions, samples, the vote, masses."""
+        self.evaluate(arm_id, step, "train", train_Q)
+        p_Q = np.where(right_Q, 0.8, 0.1)
+        for rollout in range(self.recipe.samples):
+            drawn_Q = self.random.random(len(p_Q)) < p_Q
+            self.evaluate(arm_id, step, "held-out", drawn_Q, "sample", rollout)
+        if self.recipe.samples:
+            self.evaluate(arm_id, step, "held-out", right_Q, "majority")
+        for question_id, right in zip(self.held_out, right_Q, strict=True):
+            logprob = -0.5 if right else -4.0 - self.random.random()
+            self.add("masses", arm_id=arm_id, question_id=question_id,
+                     greedy_rank=1 if right else 7, logprob=logprob,
+                     mass_low=float(np.exp(logprob)), entropy=None)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the file of the default study, which most tests copy."""
+    """Return the file of the whole study, which most tests copy."""
     path = tmp_path_factory.mktemp("whole") / "study.duckdb"
-    Builder(Store(path), Recipe()).build()
+    Builder(Store(path), WHOLE).build()
     return path
+
+
+@pytest.fixture(scope="session")
+def whole(whole_study: Path) -> tuple[Store, Study]:
+    """Return the whole study, and what was collected from it; for tests that change nothing."""
+    store = Store(whole_study)
+    return store, collect_study(store)
 
 
 @pytest.fixture
 def build_study(tmp_path: Path, whole_study: Path) -> Callable[..., Store]:
-    """Return a function that writes a study from the fields of a `Recipe`."""
+    """Return a function that writes the whole study, or a small one with fields of a `Recipe`."""
 
     def build(**fields: object) -> Store:
         store = Store(tmp_path / "study.duckdb")
@@ -386,3 +492,13 @@ def build_study(tmp_path: Path, whole_study: Path) -> Callable[..., Store]:
         return Builder(store, Recipe(**fields)).build()  # type: ignore[arg-type]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def exhausted() -> Callable[..., Ending]:
+    """Return a function that makes an ending: `exhausted(used, status, detail)`."""
+
+    def end(used: float, status: str = "exhausted", detail: str = "no <b>signal</b>") -> Ending:
+        return Ending(status, detail, used)
+
+    return end

@@ -34,10 +34,11 @@ def test_contrast(theme: str) -> None:
 
 
 def test_templates_never_mark_text_as_safe() -> None:
-    page = (resources.files("attrib.reports") / "templates" / "report.html.j2").read_text(
-        encoding="utf-8"
-    )
-    assert not re.search(r"\|\s*safe|autoescape", page)
+    folder = resources.files("attrib.reports") / "templates"
+    pages = [file for file in folder.iterdir() if file.name.endswith(".j2")]
+    assert len(pages) == 3
+    for page in pages:
+        assert not re.search(r"\|\s*safe|autoescape", page.read_text(encoding="utf-8"))
 
 
 def test_drawings_do_not_clash() -> None:

@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from attrib.attribution.effects import estimate_effects, store_effects
 from attrib.errors import ConfigError, DataError
+from attrib.reports.claims import state_claims
+from attrib.reports.collect import collect_study
+from attrib.reports.records import Study
 from attrib.reports.render import ReportSummary, write_report
 from attrib.store import Store
 
 Build = Callable[..., Store]
+Rendered = tuple["Page", str, ReportSummary]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 HOSTILE = (
     "<script>alert(1)</script> ]]> </style></svg> \u202eevil\u200f \x00\x07 {{ 7*7 }} $x^2$ 👩‍🔬 "
@@ -55,7 +60,7 @@ class Page(HTMLParser):
         return " ".join("".join(self.text).replace("\u00a0", " ").split())
 
 
-def read(store: Store, tmp_path: Path, **options: str) -> tuple[Page, str, ReportSummary]:
+def read(store: Store, tmp_path: Path, **options: str) -> Rendered:
     output = tmp_path / "out" / "report.html"
     summary = write_report(store, output, **options)
     text = output.read_text(encoding="utf-8")
@@ -91,61 +96,111 @@ def check_sound(page: Page, text: str) -> None:
     assert "nan" not in re.findall(r"\bnan\b", text)
 
 
-def test_whole_study(build_study: Build, tmp_path: Path) -> None:
-    page, text, summary = read(build_study(), tmp_path)
+@pytest.fixture(scope="module")
+def whole_page(whole: tuple[Store, Study], tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    return read(whole[0], tmp_path_factory.mktemp("page"))
+
+
+def test_whole_study(whole_page: Rendered) -> None:
+    page, text, summary = whole_page
     check_sound(page, text)
     assert text.startswith("<!doctype html>")
-    assert summary.bytes < 400_000
-    assert page.tags.count("figure") == page.tags.count("svg") == 5
+    assert summary.bytes < 700_000
+    assert page.tags.count("figure") == page.tags.count("svg") == 7
     assert page.tags.count("figcaption") == page.tags.count("figure")
     assert page.tags.count("caption") == page.tags.count("table")
-    assert text.count('role="img"') == 5
+    assert text.count('role="img"') == 7
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
     for heading in (
         "What was asked",
         "Buckets",
         "Pass@k before RL",
         "Held-out accuracy",
+        "What each arm shows",
+        "Would other questions have done as well?",
         "Share of the data",
+        "Gain against budget used",
+        "Under other budgets",
+        "Shapley values",
+        "Baselines without training",
+        "Pass@k after training",
+        "Training questions, and other data sets",
+        "Transfer",
+        "Where the probability lies",
         "The ledger of visits",
         "Training",
         "Learned and lost",
+        "Every run",
         "Settings and versions",
     ):
         assert heading in page.words
     assert "arXiv 2605.07153" in page.words
     assert "not a result of this study" in page.words
+    assert "need not add to 100 %" in page.words
     assert "6b1f0c52d9e3a874" in page.words
     assert "attrib ablate --seeds 1" in page.words
-    assert "24 updates, each from 8 informative groups of 8 rollouts" in page.words
-    assert "With one seed, how much a result varies" in page.words
+    assert "With one seed, how much" not in page.words
+    assert "none recorded" not in page.words
 
 
-def test_effects_appear_as_stored(build_study: Build, tmp_path: Path) -> None:
-    store = build_study()
-    page, _, summary = read(store, tmp_path)
+def shown(statistic: str, *numbers: float) -> str:
+    if statistic == "share" or statistic == "shapley_share":
+        text = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * one for one in numbers))
+    elif "accuracy" in statistic:
+        text = "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * one for one in numbers))
+    elif statistic.startswith("pass@"):
+        text = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * one for one in numbers))
+    else:
+        text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * one for one in numbers))
+    text = text.replace("-", "\u2212").replace("+0.0", "0.0").replace("\u22120.0", "0.0")
+    return re.sub("\u22120(?![.0-9])", "0", text)
+
+
+def test_effects_appear_as_stored(whole: tuple[Store, Study], whole_page: Rendered) -> None:
+    store = whole[0]
+    page, _, summary = whole_page
     effects = store.read(
-        "SELECT role, subset, statistic, value, low, high FROM effects WHERE value IS NOT NULL "
-        "AND statistic IN ('gain', 'share') AND role <> 'full' ORDER BY ALL"
+        "SELECT statistic, value, low, high FROM effects WHERE value IS NOT NULL "
+        "AND low IS NOT NULL AND evaluated_on IN ('held-out', 'elsewhere') AND ("
+        "  fraction IN (0.0, 1.0) AND role <> 'coalition' AND NOT (role = 'full' AND "
+        "    statistic = 'share') AND experiment_id = 'e0' "
+        "  OR statistic = 'gain' AND experiment_id = 'e0' AND evaluated_on = 'held-out' "
+        "    AND (role <> 'coalition' OR fraction = 1.0)"
+        "  OR statistic LIKE 'shapley%' "
+        "  OR statistic IN ('gain', 'share') AND fraction = 1.0 AND experiment_id <> 'e0' "
+        "    AND role = 'only' AND evaluated_on = 'held-out')"
+        " ORDER BY ALL"
     )
-    assert effects.height > 10
-    for _, _, statistic, value, low, high in effects.iter_rows():
-        if statistic == "gain":
-            shown = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * one for one in (value, low, high)))
-        else:
-            shown = "{:.0f} % [{:.0f} %, {:.0f} %]".format(
-                *(100 * one for one in (value, low, high))
-            )
-        shown = shown.replace("-", "\u2212").replace("+0.0", "0.0").replace("\u22120.0", "0.0")
-        assert shown.replace("\u22120 %", "0 %") in page.words
+    assert effects.height > 150
+    assert len(set(effects["statistic"])) > 10
+    for statistic, *numbers in effects.iter_rows():
+        assert shown(statistic, *numbers) in page.words, (statistic, numbers)
     assert summary.claim.startswith("Training on the 12 never-correct questions alone (30 % of")
     assert summary.claim in page.words
+
+
+def test_training_questions_appear_as_stored(
+    whole: tuple[Store, Study], whole_page: Rendered
+) -> None:
+    store = whole[0]
+    page, _, _ = whole_page
+    effects = store.read(
+        "SELECT value, low, high FROM effects WHERE evaluated_on LIKE 'train:%' "
+        "AND statistic = 'gain' AND fraction = 1.0 AND experiment_id = 'e0' "
+        "AND role IN ('full', 'only', 'matched-random') ORDER BY ALL"
+    )
+    assert effects.height > 30
+    for numbers in effects.iter_rows():
+        text = "{:+.0f} [{:+.0f}, {:+.0f}]".format(*(100 * one for one in numbers))
+        text = re.sub(r"[-+]0(?![.0-9])", "0", text).replace("-", "\u2212")
+        assert text in page.words
 
 
 def test_same_study_same_bytes(
     build_study: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = build_study()
+    roles = ("only", "matched-random")
+    store = build_study(seeds=(0, 1), subsets=("never-correct",), roles=roles, samples=2)
     _, first, _ = read(store, tmp_path)
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     _, second, _ = read(store, tmp_path)
@@ -185,10 +240,10 @@ def test_samples_only_is_refused(build_study: Build, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ["exhausted", "failed", "running"])
 def test_unfinished_arm_is_flagged_and_not_compared(
-    build_study: Build, tmp_path: Path, status: str
+    build_study: Build, tmp_path: Path, exhausted: Callable[..., object], status: str
 ) -> None:
-    statuses = {"only never-correct": (status, "no <b>signal</b>")}
-    page, text, summary = read(build_study(statuses=statuses), tmp_path)
+    endings = {"only never-correct": {0: exhausted(0.25, status)}}
+    page, text, summary = read(build_study(endings=endings), tmp_path)
     check_sound(page, text)
     assert "never-correct questions alone" not in summary.claim
     assert "rarely-correct questions alone" in summary.claim
@@ -200,7 +255,9 @@ def test_unfinished_arm_is_flagged_and_not_compared(
 
 def test_undefined_share_is_explained(build_study: Build, tmp_path: Path) -> None:
     store = build_study(full_gain=0.0)
-    known = store.read("SELECT count(value) FROM effects WHERE statistic = 'share'").item()
+    known = store.read(
+        "SELECT count(value) FROM effects WHERE statistic = 'share' AND evaluated_on = 'held-out'"
+    ).item()
     assert known == 0
     page, text, _ = read(store, tmp_path)
     check_sound(page, text)
@@ -209,38 +266,93 @@ def test_undefined_share_is_explained(build_study: Build, tmp_path: Path) -> Non
     assert "which cannot be told from zero" in page.words
 
 
-def test_seeds_are_counted(build_study: Build, tmp_path: Path) -> None:
-    page, _, summary = read(build_study(seeds=(1, 2)), tmp_path)
-    assert summary.claim.endswith("2 seeds.")
-    assert "With one seed" not in page.words
+def test_one_seed_is_said(build_study: Build, tmp_path: Path) -> None:
+    page, _, summary = read(build_study(seeds=(0,)), tmp_path)
+    assert "; one seed. " in summary.claim
+    assert "With one seed, how much a result varies" in page.words
     assert "Reduced scale" in page.words
 
 
 def test_arm_planned_but_not_begun(build_study: Build, tmp_path: Path) -> None:
-    store = build_study()
+    store = build_study(subsets=("never-correct",))
     with store.writing("attrib test"), store.transaction() as batch:
-        batch.execute("DELETE FROM training_runs WHERE arm_id = 'only-never-correct-1'")
+        batch.execute("DELETE FROM training_runs WHERE arm_id LIKE 'only-never-correct-%'")
         batch.execute("DELETE FROM effects WHERE role = 'only' AND subset = 'never-correct'")
     page, text, _ = read(store, tmp_path)
     check_sound(page, text)
     assert "“only never-correct” is planned and has not begun" in page.words
 
 
+def test_a_model_trained_elsewhere(build_study: Build, tmp_path: Path) -> None:
+    store = build_study(seeds=(0, 1))
+    with store.writing("attrib test"):
+        with store.transaction() as batch:
+            batch.execute(
+                "INSERT INTO training_runs SELECT * REPLACE ('imp' AS arm_id, 'imported' AS method,"
+                " 0 AS updates, 0 AS rollouts) FROM training_runs WHERE arm_id = 'full-full-0'"
+            )
+            batch.execute("INSERT INTO arm_roles VALUES ('e0', 'imp', 'their-model', 'imported')")
+            batch.execute("INSERT INTO milestones VALUES ('imp', 1.0, 0, 0, 0, 0, 0, 9.0)")
+            batch.execute(
+                "INSERT INTO evaluations SELECT * REPLACE ('imp' AS arm_id, 0 AS step) "
+                "FROM evaluations WHERE arm_id = 'full-full-0' AND step = 12"
+            )
+        store_effects(store, "e0", estimate_effects(store, "e0"))
+    page, text, _ = read(store, tmp_path)
+    check_sound(page, text)
+    assert "imported their-model done 40 1 – " in page.words
+    assert "trained elsewhere, evaluated here" in page.words
+
+
+def test_a_subset_that_is_most_of_the_questions(build_study: Build, tmp_path: Path) -> None:
+    store = build_study(roles=("only", "matched-complement"))
+    with store.writing("attrib test"):
+        with store.transaction() as batch:
+            batch.execute(
+                "INSERT INTO arm_roles SELECT * REPLACE ('matched-subset' AS role) FROM arm_roles "
+                "WHERE role = 'only' AND subset = 'never-correct'"
+            )
+        store_effects(store, "e0", estimate_effects(store, "e0"))
+    page, text, _ = read(store, tmp_path)
+    check_sound(page, text)
+    difference = store.read(
+        "SELECT value, low, high FROM effects WHERE statistic = 'difference_complement' "
+        "AND subset = 'never-correct' AND role = 'matched-subset'"
+    ).row(0)
+    row = page.words.partition("Gain of each subset alone")[2]
+    assert "never-correct, as many as others" in page.words
+    assert shown("difference", *difference) in row
+    assert "no such arm" in row
+
+
 def test_experiment_just_begun(build_study: Build, tmp_path: Path) -> None:
-    store = build_study()
+    store = build_study(subsets=("never-correct",))
     with store.writing("attrib test"), store.transaction() as batch:
-        for table in ("training_runs", "effects", "visits", "updates", "evaluations"):
+        for table in (
+            "training_runs",
+            "effects",
+            "visits",
+            "updates",
+            "evaluations",
+            "masses",
+            "milestones",
+        ):
             batch.execute(f"DELETE FROM {table}")
     page, text, summary = read(store, tmp_path)
     check_sound(page, text)
     assert summary.claim == "No arm has finished and been evaluated yet, so nothing is claimed."
 
 
-def test_experiment_is_chosen_by_prefix(build_study: Build, tmp_path: Path) -> None:
-    store = build_study()
-    assert read(store, tmp_path, experiment_id="e")[2] == read(store, tmp_path)[2]
-    with pytest.raises(DataError, match="No experiment begins with 'zz'"):
-        write_report(store, tmp_path / "report.html", "zz")
+def test_experiment_is_chosen_by_prefix(whole: tuple[Store, Study], tmp_path: Path) -> None:
+    store, study = whole
+    chosen = collect_study(store, "e1")
+    assert chosen.experiment is not None
+    assert chosen.experiment.experiment_id == "e1"
+    assert "−0.6" in state_claims(chosen).headline
+    assert state_claims(collect_study(store, "e0")) == state_claims(study)
+    for prefix, problem in (("e", "More than one"), ("zz", "No")):
+        with pytest.raises(DataError, match=f"{problem} experiment begins with '{prefix}'"):
+            write_report(store, tmp_path / "report.html", prefix)
 
 
 def test_unwritable_output(build_study: Build, tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attrib.reports.records import Estimate
 from attrib.reports.text import (
     duration,
+    mean_count,
     moment,
+    number_interval,
     p_value,
     percent,
     percent_interval,
@@ -17,6 +18,7 @@ from attrib.reports.text import (
     points_interval,
     show,
 )
+from attrib.reports.values import Estimate
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,8 @@ def test_numbers() -> None:
     assert points(0.312) == "+31.2"
     assert points(-0.02) == "\u22122.0"
     assert points(0.0) == points(-0.0001) == "0.0"
+    assert (mean_count(12.0), mean_count(3.5), mean_count(1234.56)) == ("12", "3.5", "1,235")
+    assert mean_count(None) == "–"
     assert duration(59.4) == "59\u00a0s"
     assert duration(425) == "7\u00a0min 05\u00a0s"
     assert duration(7385) == "2\u00a0h 03\u00a0min"
@@ -63,7 +67,14 @@ def test_numbers() -> None:
 def test_estimates() -> None:
     full = Estimate(0.312, 0.22, 0.404, seeds=1, questions=128)
     assert points_interval(full) == "+31.2 [+22.0, +40.4]"
-    assert percent_interval(full).replace("\u00a0", " ") == "31 % [22 %, 40 %]"
+    assert points_interval(full, 0) == "+31 [+22, +40]"
+    assert number_interval(full, 2) == "0.31 [0.22, 0.40]"
+    assert number_interval(full, 2, signed=True) == "+0.31 [+0.22, +0.40]"
+    assert number_interval(None, 2) == "–"
+    assert not full.includes_zero
+    assert Estimate(0.1, -0.1, 0.3, 1, 9).includes_zero
+    assert not Estimate(0.1, None, None, 1, 9).includes_zero
+    assert percent_interval(full).replace("\u00a0", " ") == "31 % [22, 40]"
     bare = Estimate(0.312, None, None, seeds=1, questions=128)
     assert points_interval(bare) == "+31.2 (no interval)"
     assert percent_interval(Estimate(None, None, None, 1, 128)) == percent_interval(None) == "–"

@@ -1,0 +1,43 @@
+"""What commands share: common options, settings from parameters, machine output."""
+
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from attrib.config import Settings
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+Database = Annotated[
+    Path, typer.Option("--db", envvar="ATTRIB_DB", help="The study's database.", metavar="FILE")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+PrintConfig = Annotated[
+    bool,
+    typer.Option("--print-config", help="Show each setting and where it comes from; do nothing."),
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
+
+
+def make_settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
+    """Return the command's settings from its parameters of the same names."""
+    given = {name: value for name, value in ctx.params.items() if name in kind.model_fields}
+    return kind(**{name: () if value == [] else value for name, value in given.items()})
+
+
+def show_config(ctx: typer.Context) -> None:
+    """Print each parameter's value and where it comes from."""
+    sources = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "study file"}
+    for name, value in ctx.params.items():
+        source = ctx.get_parameter_source(name)
+        where = sources.get(source.name if source else "", "default")
+        if name not in ("print_config", "as_json"):
+            typer.echo(f"{name:<22} {value!s:<28} {where}")
+
+
+def print_json(value: Any) -> None:
+    """Print a record as JSON."""
+    from attrib.tables import to_json
+
+    typer.echo(to_json(value))

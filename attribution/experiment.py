@@ -1,0 +1,229 @@
+"""The experiment: what all of its arms share, read from the study before anything is trained.
+
+Owns the bucketing an experiment starts from, the questions it is evaluated on, and the settings
+that make its identity. Refuses sample sets that GRPO has no gradient for, and buckets that another
+grader made.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import polars as pl
+
+from attrib.analysis.buckets import Bucket
+from attrib.attribution.arms import Arm
+from attrib.attribution.evaluation import EvaluationPlan, TransferSet
+from attrib.attribution.forecast import Counts
+from attrib.attribution.settings import AblateSettings, Method, TrainSettings
+from attrib.config import canonical_json, command_line, content_hash, describe_environment
+from attrib.data.library import (
+    import_dataset,
+    load_dataset,
+    load_questions_of,
+    select_questions,
+)
+from attrib.data.questions import Question, Split
+from attrib.errors import ConfigError, DataError
+from attrib.sampling.engine import EngineName
+from attrib.sampling.grading import Grader, make_grader
+from attrib.sampling.models import load_files
+from attrib.sampling.responder import ModelIdentity, SampleSet
+from attrib.store import Store
+
+_BUCKETING = """
+    SELECT bucketing.bucketing_id, bucketing.grader, bucketing.k, sample_set.*
+    FROM bucketings AS bucketing JOIN sample_sets AS sample_set USING (sample_set_id)
+    WHERE bucketing.bucketing_id LIKE $prefix || '%'
+    ORDER BY bucketing.used_at DESC, bucketing.bucketing_id
+"""
+_MEMBERS = """
+    SELECT bucket, question_id, n, correct FROM buckets
+    WHERE bucketing_id = $bucketing_id ORDER BY question_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bucketing:
+    """The difficulty classes an experiment starts from."""
+
+    bucketing_id: str
+    k: int
+    sample_set: SampleSet
+    sample_set_id: str
+    grader: Grader
+    dataset: tuple[Question, ...]
+    questions_by_bucket: dict[str, list[Question]]
+    counts: dict[str, Counts]
+
+    @property
+    def training_questions(self) -> list[Question]:
+        """Return the questions of all buckets."""
+        return [q for questions in self.questions_by_bucket.values() for q in questions]
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What the arms have in common.
+
+    Attributes:
+        bucketing: what is trained on, by difficulty.
+        evaluation: what is evaluated.
+        train_params: all that decides what an arm becomes and how it is evaluated, but its
+            questions and its seed.
+        base_params: all that decides how the base is evaluated.
+    """
+
+    bucketing: Bucketing
+    evaluation: EvaluationPlan
+    train_params: dict[str, object]
+    base_params: dict[str, object]
+
+    @property
+    def experiment_id(self) -> str:
+        """Return the identity: the buckets and the shared settings, whatever the seeds."""
+        return content_hash([self.bucketing.bucketing_id, self.train_params])
+
+
+def set_up(store: Store, settings: AblateSettings) -> Experiment:
+    """Read the bucketing and choose the questions to evaluate on. Only inside `store.writing`.
+
+    Raises:
+        ConfigError: a setting has no meaning for the sample set.
+        DataError: there is no bucketing, or no question to evaluate on.
+    """
+    bucketing = _settle_model(_load_bucketing(store, settings.bucketing), settings)
+    if settings.method is Method.GRPO:
+        _refuse_other_distributions(bucketing.sample_set)
+    evaluation = EvaluationPlan(
+        held_out=tuple(_select_held_out(store, bucketing, settings)),
+        transfer=tuple(_select_transfer(store, name, settings) for name in settings.eval_dataset),
+        training=tuple(bucketing.training_questions),
+        samples=settings.eval_samples,
+        at=settings.fractions,
+    )
+    sample_set = bucketing.sample_set
+    shared: dict[str, object] = {
+        **asdict(sample_set.identity),
+        "prompt": asdict(sample_set.prompt),
+        "max_new_tokens": sample_set.max_new_tokens,
+        "temperature": sample_set.temperature,
+        "grader": bucketing.grader.fingerprint,
+        "evaluation": evaluation.identity,
+    }
+    train = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
+    train_params = {
+        **shared,
+        **train.model_dump(mode="json"),
+        "evaluate_at": list(evaluation.at),
+    }
+    if settings.method in (Method.RFT, Method.DPO):
+        train_params["learned_from"] = [bucketing.sample_set_id, bucketing.k]
+    base_params = {**shared, "method": "base", "chain_of_thought_tokens": settings.cot_tokens}
+    return Experiment(bucketing, evaluation, train_params, base_params)
+
+
+def register(
+    store: Store, experiment: Experiment, arms: Sequence[Arm], settings: AblateSettings
+) -> None:
+    """Record the experiment and its arms' roles; asked for again, they are the same ones."""
+    params = {
+        **experiment.train_params,
+        "training_questions": len(experiment.bucketing.training_questions),
+        "command": command_line("ablate", settings, store.path),
+        **describe_environment(),
+    }
+    row = {
+        "experiment_id": experiment.experiment_id,
+        "bucketing_id": experiment.bucketing.bucketing_id,
+        "params": canonical_json(params),
+    }
+    roles = [
+        {
+            "experiment_id": experiment.experiment_id,
+            "arm_id": arm.arm_id,
+            "subset": arm.subset,
+            "role": str(arm.role),
+        }
+        for arm in arms
+    ]
+    key = ["experiment_id", "arm_id", "subset", "role"]
+    with store.transaction() as transaction:
+        transaction.use("experiments", "experiment_id", pl.DataFrame([row]))
+        transaction.append("arm_roles", pl.DataFrame(roles).unique(maintain_order=True), key)
+
+
+def _load_bucketing(store: Store, prefix: str) -> Bucketing:
+    rows = store.read(_BUCKETING, prefix=prefix)
+    if rows.is_empty():
+        named = f" whose id begins with '{prefix}'" if prefix else ""
+        raise DataError(f"{store.path} holds no bucketing{named}. Type: attrib bucket --k 128")
+    row = rows.row(0, named=True)
+    members = store.read(_MEMBERS, bucketing_id=row["bucketing_id"])
+    dataset = load_questions_of(store, row["sample_set_id"])
+    by_id = {question.question_id: question for question in dataset}
+    questions_by_bucket: dict[str, list[Question]] = {str(bucket): [] for bucket in Bucket}
+    counts = {}
+    for bucket, question_id, n, correct in members.iter_rows():
+        questions_by_bucket[bucket].append(by_id[question_id])
+        counts[question_id] = Counts(n, correct)
+    grader = make_grader(row["grader"].split("-", 1)[0], dataset)
+    if grader.fingerprint != row["grader"]:
+        raise DataError(
+            f"The buckets were made with the grader {row['grader']}, which is now "
+            f"{grader.fingerprint}. Type: attrib bucket --k {row['k']}"
+        )
+    return Bucketing(
+        bucketing_id=row["bucketing_id"],
+        k=row["k"],
+        sample_set=SampleSet.from_row({**row, "params": json.loads(row["params"])}),
+        sample_set_id=row["sample_set_id"],
+        grader=grader,
+        dataset=tuple(dataset),
+        questions_by_bucket=questions_by_bucket,
+        counts=counts,
+    )
+
+
+def _refuse_other_distributions(sample_set: SampleSet) -> None:
+    if sample_set.temperature == 0.0:
+        raise ConfigError("The sample set was drawn greedily; GRPO needs a temperature above 0.")
+    if sample_set.top_p < 1.0 or sample_set.top_k > 0:
+        raise ConfigError(
+            "The sample set was drawn with top-p or top-k; the policy gradient is that of the "
+            "whole distribution. Sample without them: attrib sample --new-set"
+        )
+
+
+def _settle_model(bucketing: Bucketing, settings: AblateSettings) -> Bucketing:
+    """Take the identity of a served model, of which only a name is known, from --model."""
+    sample_set = bucketing.sample_set
+    if sample_set.engine != EngineName.SERVER:
+        return bucketing
+    if settings.model is None:
+        raise ConfigError(
+            f"The rollouts come from a server that calls its model '{sample_set.model}'. Name the "
+            "folder or hub id that holds the same weights: --model"
+        )
+    identity = ModelIdentity.of_files(load_files(settings.model), sample_set.prompt)
+    return replace(bucketing, sample_set=replace(sample_set, identity=identity))
+
+
+def _select_held_out(
+    store: Store, bucketing: Bucketing, settings: AblateSettings
+) -> list[Question]:
+    where = settings.eval_where
+    questions = list(bucketing.dataset)
+    if where is None:  # the relations of the training questions
+        relations = {q.relation for q in bucketing.training_questions}
+        questions = [q for q in questions if q.relation in relations]
+    return select_questions(
+        store, questions, Split.HELD_OUT, where=where, limit=settings.eval_limit
+    )
+
+
+def _select_transfer(store: Store, name: str, settings: AblateSettings) -> TransferSet:
+    import_dataset(store, name)
+    dataset = load_dataset(store, name)
+    chosen = select_questions(store, dataset, Split.HELD_OUT, limit=settings.eval_limit)
+    return TransferSet(name, tuple(chosen), make_grader(settings.eval_grader, dataset))

@@ -1,0 +1,64 @@
+"""Arms trained elsewhere: a folder of weights and the list of what they were trained on."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrib.attribution.arms import Arm
+from attrib.data.questions import Question
+from attrib.errors import ConfigError, DataError
+from attrib.roles import Role
+from attrib.sampling.models import find_model, hash_weights
+
+COLUMN = "question_id"
+
+
+def plan_import(
+    folder: Path | None,
+    trained_on: Path | None,
+    questions: Sequence[Question],
+    base_params: dict[str, object],
+) -> Arm | None:
+    """Return the arm that stands for a model trained elsewhere; None where none is named.
+
+    Args:
+        folder: of the model.
+        trained_on: CSV file with a column `question_id`.
+        questions: that the study knows.
+        base_params: how it is evaluated.
+
+    Raises:
+        ConfigError: only one of the two is given, or the file cannot be read.
+        DataError: the file names questions that the study does not hold.
+        ModelError: the folder holds no model.
+    """
+    if folder is None and trained_on is None:
+        return None
+    if folder is None or trained_on is None:
+        raise ConfigError("--import-arm FOLDER and --trained-on FILE.csv go together.")
+    known = {question.question_id: question for question in questions}
+    ids = _read_ids(trained_on)
+    unknown = [one for one in ids if one not in known]
+    if unknown:
+        raise DataError(
+            f"{trained_on} names {len(unknown)} questions that this study does not hold, such as "
+            f'{unknown[0]!r}. Ids: attrib query "SELECT question_id, text FROM questions"'
+        )
+    params = {
+        **base_params,
+        "method": "imported",
+        "trained_weights": hash_weights(find_model(str(folder))),
+    }
+    chosen = tuple(known[one] for one in dict.fromkeys(ids))
+    return Arm(folder.resolve().name, Role.IMPORTED, chosen, params, 0)
+
+
+def _read_ids(path: Path) -> list[str]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"--trained-on {path} cannot be read: {error}") from error
+    if not rows or COLUMN not in rows[0]:
+        raise ConfigError(f"--trained-on {path} needs a header line with the column {COLUMN}.")
+    return [str(row[COLUMN]).strip() for row in rows]

@@ -1,0 +1,250 @@
+"""Where the groups of a visit come from: fresh rollouts, stored ones, or accepted answers.
+
+Every method learns from groups of completions; this is the one place where methods differ in what
+they learn from. Fresh rollouts go through the same engine, grader and verdict cache as sampling.
+Ungraded rollouts leave their group before anything is computed from it.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from attrib.attribution.arms import Arm, visit_order
+from attrib.attribution.groups import Group
+from attrib.attribution.ledger import Visit
+from attrib.attribution.policy import Policy
+from attrib.attribution.settings import Method, TrainSettings
+from attrib.data.questions import Question
+from attrib.errors import DataError
+from attrib.sampling.engine import Request, Rollout, in_order
+from attrib.sampling.grading import Verdict
+from attrib.sampling.randomness import derive_seed
+from attrib.sampling.responder import Responder
+from attrib.sampling.tree import TreeEngine
+from attrib.sampling.verdicts import Verdicts
+from attrib.store import Store
+
+_GRADED = """
+    SELECT rollout.question_id, rollout.token_ids, verdict.verdict = 'correct' AS correct
+    FROM rollouts AS rollout
+    JOIN questions AS question USING (question_id)
+    JOIN verdicts AS verdict
+      ON verdict.grader = $grader AND verdict.question_id = rollout.question_id
+     AND verdict.answers_hash = question.answers_hash AND verdict.text = rollout.text
+     AND verdict.truncated = (rollout.finish_reason = 'length')
+    WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
+      AND rollout.finish_reason <> 'error' AND verdict.verdict IN ('correct', 'incorrect')
+      AND list_contains($question_ids, rollout.question_id)
+    ORDER BY rollout.question_id, rollout.rollout
+"""
+
+
+class Source(Protocol):
+    """Gives the groups of visits."""
+
+    rollouts_per_visit: int
+    """Rollouts that a visit draws; 0 where it looks up."""
+
+    def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
+        """Make the visits number `first`, `first` + 1, … of a run, to `questions`."""
+        ...
+
+
+class FreshRollouts:
+    """Rollouts of the policy as it is now, for GRPO."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        responder: Responder[TreeEngine],
+        verdicts: Verdicts,
+        group_size: int,
+        seed: int,
+    ) -> None:
+        """Draw `group_size` rollouts a visit; a visit's randomness is its seed's and its own."""
+        self.rollouts_per_visit = group_size
+        self._policy, self._responder, self._verdicts = policy, responder, verdicts
+        self._seed = seed
+
+    def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
+        """Draw and grade; see `Source`."""
+        self._verdicts.prepare(questions)
+        requests = [
+            Request(
+                f"{q.question_id}/{first + i}",
+                self._responder.prompt(q),
+                0,
+                self.rollouts_per_visit,
+            )
+            for i, q in enumerate(questions)
+        ]
+        with self._policy.precision():
+            drawn = list(in_order(self._responder.respond(requests, self._seed)))
+        visits = []
+        for i, (question, request, rollouts) in enumerate(
+            zip(questions, requests, drawn, strict=True)
+        ):
+            group = self._grade(question, request.prompt.token_ids, rollouts)
+            visits.append(Visit(first + i, question, group, len(rollouts), group.has_both))
+        return visits
+
+    def _grade(
+        self, question: Question, prompt: tuple[int, ...], rollouts: Sequence[Rollout]
+    ) -> Group:
+        """Return the group of the rollouts that could be graded."""
+        kept, correct = [], []
+        for rollout in rollouts:
+            verdict = self._verdicts.grade(question, rollout).verdict
+            if verdict in (Verdict.CORRECT, Verdict.INCORRECT):
+                kept.append(rollout.token_ids)
+                correct.append(verdict is Verdict.CORRECT)
+        return Group(question.question_id, prompt, tuple(kept), np.array(correct, dtype=np.bool_))
+
+
+class StoredGroups:
+    """Groups that are known before training: accepted answers, or rollouts drawn before it."""
+
+    rollouts_per_visit = 0
+
+    def __init__(
+        self, groups: dict[str, Group], *, needs_both: bool, most_each: int, seed: int
+    ) -> None:
+        """Look groups up by question.
+
+        Args:
+            groups: by question id.
+            needs_both: whether a gradient takes wrong completions too (DPO).
+            most_each: right, and wrong, completions of a visit that needs both; where there are
+                more, each visit draws its own.
+            seed: of that draw.
+        """
+        self._groups, self._needs_both = groups, needs_both
+        self._most_each, self._seed = most_each, seed
+
+    @property
+    def has_signal(self) -> bool:
+        """Tell whether any question gives a gradient."""
+        return any(self._is_informative(group) for group in self._groups.values())
+
+    def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
+        """Look up; see `Source`."""
+        visits = []
+        for number, question in enumerate(questions, start=first):
+            group = self._groups[question.question_id]
+            if self._needs_both:
+                group = self._choose(group, number)
+            visits.append(Visit(number, question, group, 0, self._is_informative(group)))
+        return visits
+
+    def _is_informative(self, group: Group) -> bool:
+        return group.has_both if self._needs_both else group.has_right
+
+    def _choose(self, group: Group, number: int) -> Group:
+        """Return as many right and wrong completions as a visit takes, drawn for this visit."""
+        generator = np.random.default_rng(derive_seed(self._seed, group.question_id, number))
+        chosen = []
+        for is_right in (True, False):
+            places = np.flatnonzero(group.correct_G == is_right)
+            chosen.append(np.sort(generator.permutation(places)[: self._most_each]))
+        kept = np.concatenate(chosen)
+        return Group(
+            group.question_id,
+            group.prompt,
+            tuple(group.completions[place] for place in kept),
+            group.correct_G[kept],
+        )
+
+
+def accepted_answers(
+    responder: Responder[TreeEngine], questions: Sequence[Question]
+) -> dict[str, Group]:
+    """Return for each question its first accepted answer as the completion to learn.
+
+    It ends as the model ends a response: with its end token, or with the stop string of a prompt
+    that has one.
+    """
+    return {
+        question.question_id: Group(
+            question.question_id,
+            responder.prompt(question).token_ids,
+            (responder.target(question.answers[0]),),
+            np.ones(1, dtype=np.bool_),
+        )
+        for question in questions
+    }
+
+
+def stored_rollouts(
+    store: Store,
+    responder: Responder[TreeEngine],
+    grader: str,
+    sample_set_id: str,
+    k: int,
+    questions: Sequence[Question],
+) -> dict[str, Group]:
+    """Return for each question its graded rollouts among the first `k` of a sample set.
+
+    Raises:
+        DataError: the engine that drew them did not tell their tokens.
+    """
+    rows = store.read(
+        _GRADED,
+        grader=grader,
+        sample_set_id=sample_set_id,
+        k=k,
+        question_ids=[question.question_id for question in questions],
+    )
+    if rows.select((pl.col("token_ids").list.len() == 0).any()).item():
+        raise DataError(
+            "The stored rollouts have no token ids (a server drew them), which rft and dpo train "
+            "on. Draw them here: attrib sample --engine tree --new-set"
+        )
+    by_question = {
+        str(question_id): part for (question_id,), part in rows.group_by(["question_id"])
+    }
+    groups = {}
+    for question in questions:
+        part = by_question.get(question.question_id, rows.clear())
+        groups[question.question_id] = Group(
+            question.question_id,
+            responder.prompt(question).token_ids,
+            tuple(tuple(token_ids) for token_ids in part["token_ids"].to_list()),
+            part["correct"].to_numpy().astype(np.bool_),
+        )
+    return groups
+
+
+def make_source(
+    store: Store,
+    policy: Policy,
+    responder: Responder[TreeEngine],
+    verdicts: Verdicts,
+    arm: Arm,
+    settings: TrainSettings,
+    sample_set_id: str,
+    k: int,
+) -> FreshRollouts | StoredGroups:
+    """Return what the arm's method learns from."""
+    if settings.method is Method.GRPO:
+        return FreshRollouts(policy, responder, verdicts, settings.group_size, arm.seed)
+    if settings.method is Method.SFT:
+        groups = accepted_answers(responder, arm.questions)
+    else:
+        grader = verdicts.grader.fingerprint
+        groups = stored_rollouts(store, responder, grader, sample_set_id, k, arm.questions)
+    return StoredGroups(
+        groups,
+        needs_both=settings.method is Method.DPO,
+        most_each=max(settings.group_size // 2, 1),
+        seed=arm.seed,
+    )
+
+
+def visits_from(arm: Arm, visit: int) -> Iterator[Question]:
+    """Yield the questions of shuffled epochs, from visit number `visit` on, without end."""
+    epoch, skip = divmod(visit, len(arm.questions))
+    while True:
+        yield from visit_order(arm.questions, arm.seed, epoch)[skip:]
+        epoch, skip = epoch + 1, 0

@@ -1,0 +1,39 @@
+"""Read an experiment whole: its arms, what training left behind, and its siblings.
+
+Siblings are the other experiments on the same buckets: other budgets, fillings or methods. Only
+reads.
+"""
+
+from attrib.reports.collect_arms import HELD_OUT, collect_trained
+from attrib.reports.collect_changes import collect_masses, collect_transitions
+from attrib.reports.collect_ledger import collect_curves, collect_ledger
+from attrib.reports.records_training import Experiment
+from attrib.roles import Role
+from attrib.store import Store
+
+DRAWN = (Role.FULL, Role.ONLY, Role.ALL_BUT)  # whose training is drawn; the ledger has all
+
+
+def collect_experiment(store: Store, experiment_id: str, bucketing_id: str) -> Experiment:
+    """Return what one experiment left behind, and the arms of its siblings.
+
+    Raises:
+        StoreError: the study cannot be read.
+    """
+    everything = collect_trained(store, bucketing_id)
+    trained = next(one for one in everything if one.experiment_id == experiment_id)
+    arms, base = trained.arms, trained.base
+    return Experiment(
+        experiment_id=trained.experiment_id,
+        settings=trained.settings,
+        created_at=trained.created_at,
+        base=base,
+        arms=arms,
+        coalitions=trained.coalitions,
+        ledger=collect_ledger(store, arms, bucketing_id),
+        curves=collect_curves(store, [arm for arm in arms if arm.role in DRAWN]),
+        transitions=collect_transitions(store, arms, base, bucketing_id, HELD_OUT),
+        training_transitions=collect_transitions(store, arms, base, bucketing_id, "train"),
+        masses=collect_masses(store, arms, base),
+        siblings=tuple(one for one in everything if one is not trained),
+    )

@@ -1,0 +1,150 @@
+"""The figures that hold arms against each other: accuracy, and shares of the gain.
+
+The mark of an arm says its role, its colour the subset; hollow marks stand for arms that did not
+end as planned.
+"""
+
+from matplotlib.axes import Axes
+
+from attrib.reports.claims import share_of_data
+from attrib.reports.drawing import (
+    PERCENT,
+    Drawing,
+    axis_limits,
+    bucket_colour,
+    finish,
+    make_plot,
+    name_rows,
+    styled,
+)
+from attrib.reports.records import Study
+from attrib.reports.records_arms import Arm
+from attrib.reports.records_training import Experiment
+from attrib.reports.svg import INK, MUTED, PAPER
+from attrib.reports.text import percent, show
+from attrib.reports.values import Estimate
+from attrib.roles import Role
+
+_SHARE_LIMITS = (-1.0, 2.0)  # an axis is never longer than this: a wide interval ends in an arrow
+MARKS = {
+    Role.ONLY: "o",
+    Role.MATCHED_SUBSET: "o",
+    Role.ALL_BUT: "s",
+    Role.MATCHED_RANDOM: "^",
+    Role.MATCHED_COMPLEMENT: "D",
+    Role.IMPORTED: "P",
+}
+
+
+def draw_accuracy(experiment: Experiment) -> Drawing:
+    """Return held-out accuracy of every arm against the model before RL."""
+    arms = [arm for arm in experiment.arms if arm.accuracy and arm.accuracy.value is not None]
+    before = experiment.base.accuracy if experiment.base else None
+    with styled():
+        figure, axes = make_plot(0.33 * len(arms) + 0.8)
+        if before is not None and before.value is not None:
+            if before.low is not None and before.high is not None:
+                axes.axvspan(before.low, before.high, color=MUTED, alpha=0.14, linewidth=0)
+            axes.axvline(before.value, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"before RL {percent(before.value, 1)}",
+                (before.value, 1),
+                (4, 4),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+            )
+        for row, arm in enumerate(arms):
+            assert arm.accuracy is not None
+            _draw_seeds(axes, row, arm)
+            _draw_estimate(axes, row, arm.accuracy, arm)
+        name_rows(axes, [show(arm.compared_label, 52) for arm in arms])
+        axes.set_xlim(left=0)
+        right = min(1.0, axes.get_xlim()[1] * 1.05)
+        axes.set_xlim(-0.012 * right, right)  # so that a mark at zero is whole
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.set_xlabel("held-out accuracy after training, 95\u00a0% interval · small: each seed")
+        told = "; ".join(
+            f"{arm.label} {percent(arm.accuracy.value, 1)}" for arm in arms if arm.accuracy
+        )
+        return finish(figure, "figure-accuracy", "Held-out accuracy by arm", f"{show(told, 2000)}.")
+
+
+def draw_shares(study: Study, experiment: Experiment) -> Drawing:
+    """Return the share of the data (bar) against the share of the gain (dot and interval)."""
+    arms = [arm for arm in experiment.arms if arm is not experiment.full]
+    with styled():
+        figure, axes = make_plot(0.36 * len(arms) + 0.95)
+        ends = [0.0, 1.0]
+        for row, arm in enumerate(arms):
+            axes.barh(row, share_of_data(study, arm) or 0.0, height=0.6, color=MUTED, alpha=0.22)
+            if arm.share is None or arm.share.value is None:
+                axes.annotate("share undefined", (0, row), (6, 0), textcoords="offset points",
+                              va="center", color=MUTED)  # fmt: skip
+            else:
+                ends += [
+                    one
+                    for one in (arm.share.value, arm.share.low, arm.share.high)
+                    if one is not None
+                ]
+        low, high = max(min(ends), _SHARE_LIMITS[0]), min(max(ends), _SHARE_LIMITS[1])
+        room = 0.04 * (high - low)
+        axes.set_xlim(low - room, high + room)
+        for row, arm in enumerate(arms):
+            if arm.share is not None and arm.share.value is not None:
+                _draw_estimate(axes, row, arm.share, arm)
+        axes.axvline(0, color=MUTED, linewidth=1)
+        axes.axvline(1, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+        axes.annotate("full arm", (1, 1), (4, 4), xycoords=("data", "axes fraction"),
+                      textcoords="offset points")  # fmt: skip
+        name_rows(axes, [show(arm.compared_label, 52) for arm in arms])
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.set_xlabel("bar: share of training questions · mark: share of the full gain")
+        told = "; ".join(
+            f"{arm.label}: {percent(share_of_data(study, arm))} of the data, "
+            f"{percent(arm.share.value) if arm.share else 'no'} of the gain"
+            for arm in arms
+        )
+        return finish(
+            figure, "figure-shares", "Share of data and share of gain", f"{show(told, 2000)}."
+        )
+
+
+def _draw_seeds(axes: Axes, row: int, arm: Arm) -> None:
+    """Draw the accuracy of every seed above the mark of the arm; one seed is the mark itself."""
+    values = [
+        run.accuracy.value
+        for run in arm.runs
+        if run.accuracy is not None and run.accuracy.value is not None
+    ]
+    if len(values) > 1:
+        colour = INK if arm.role is Role.FULL else bucket_colour(arm.subset)
+        heights = [row - 0.3] * len(values)
+        axes.plot(values, heights, ".", color=colour, markersize=5, markeredgewidth=0, alpha=0.75)
+
+
+def _draw_estimate(axes: Axes, row: int, estimate: Estimate, arm: Arm) -> None:
+    """Draw a mark with its interval.
+
+    The mark is hollow where the arm may not be compared; arrows stand where the axis ends first.
+    """
+    assert estimate.value is not None
+    colour = INK if arm.role is Role.FULL else bucket_colour(arm.subset)
+    left, right = axis_limits(axes)
+    if estimate.low is not None and estimate.high is not None:
+        low, high = max(estimate.low, left), min(estimate.high, right)
+        axes.plot([low, high], [row, row], color=colour, linewidth=2, solid_capstyle="butt")
+        if estimate.low < left:
+            axes.plot(left, row, marker="<", color=colour, markersize=6)
+        if estimate.high > right:
+            axes.plot(right, row, marker=">", color=colour, markersize=6)
+    if left <= estimate.value <= right:
+        axes.plot(
+            estimate.value,
+            row,
+            marker=MARKS.get(arm.role, "o"),
+            markersize=6.5,
+            markerfacecolor=colour if arm.finished else PAPER,
+            markeredgecolor=colour,
+            markeredgewidth=1.5,
+            linestyle="none",
+        )

@@ -1,0 +1,172 @@
+"""What is on the page: records become figures, tables and sentences under the template's names.
+
+Owns which sections there are. A figure without data is None, and a table without data is left to
+say so itself.
+"""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from attrib.reports import tables_arms, tables_budgets, tables_gains, tables_study, tables_training
+from attrib.reports.budgets import describe_siblings
+from attrib.reports.design import GRPO, describe_budget, describe_held_equal, method_of
+from attrib.reports.mechanism import describe_mechanism
+from attrib.reports.records import Study
+from attrib.reports.records_training import Experiment, Transitions
+from attrib.reports.tables import Table
+from attrib.reports.text import show
+from attrib.roles import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """The tables of one arm's changed answers."""
+
+    arm: str
+    learned: Table
+    lost: Table
+    learned_count: int
+    lost_count: int
+
+
+def describe_study(study: Study) -> dict[str, object]:
+    """Return the figures and tables about what there is before training."""
+    from attrib.reports import figures  # matplotlib takes half a second: not before it is needed
+
+    sample_set = study.sample_set
+    return {
+        "bucket_figure": Markup(figures.draw_buckets(study.buckets).svg),
+        "pass_figure": Markup(figures.draw_pass_curve(study.pass_curve).svg),
+        "bucket_table": tables_study.tabulate_buckets(study.buckets, study.bucketing.k),
+        "pass_table": tables_study.tabulate_pass_curve(study.pass_curve),
+        "sampled_table": tables_study.tabulate_sampled(study.sampled),
+        "dataset_table": tables_study.tabulate_datasets(study.datasets),
+        "choice_table": tables_study.tabulate_choices(study),
+        "sampling_settings": tables_study.tabulate_settings("Sampling", sample_set.settings),
+        "cut_settings": tables_study.tabulate_settings("Bucket cuts", study.bucketing.cuts),
+    }
+
+
+def describe_experiment(study: Study, experiment: Experiment) -> dict[str, object]:
+    """Return the figures, tables and sentences about training."""
+    full = experiment.full
+    settings = full.runs[0].settings if full and full.runs else ()
+    return {
+        **_describe_arms(study, experiment),
+        **_describe_budgets(experiment),
+        **_describe_other_gains(experiment),
+        **_describe_training(experiment),
+        "run_table": tables_arms.tabulate_runs(experiment),
+        "experiment_settings": tables_study.tabulate_settings("Experiment", experiment.settings),
+        "arm_settings": tables_study.tabulate_settings(
+            "Training settings of the full arm", settings
+        ),
+        "run_id_table": tables_arms.tabulate_run_ids(experiment),
+    }
+
+
+def _describe_arms(study: Study, experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_arms
+
+    evaluated = any(arm.accuracy and arm.accuracy.value is not None for arm in experiment.arms)
+    parts = [arm for arm in experiment.arms if arm is not experiment.full]
+    return {
+        "role_table": tables_arms.tabulate_roles(experiment),
+        "held_equal": describe_held_equal(experiment),
+        "accuracy_figure": Markup(figures_arms.draw_accuracy(experiment).svg)
+        if evaluated
+        else None,
+        "effect_table": tables_arms.tabulate_effects(experiment),
+        "finding_table": tables_arms.tabulate_findings(experiment),
+        "control_table": tables_arms.tabulate_controls(experiment),
+        "share_figure": Markup(figures_arms.draw_shares(study, experiment).svg) if parts else None,
+        "share_table": tables_arms.tabulate_shares(study, experiment),
+    }
+
+
+def _describe_budgets(experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_training
+
+    drawn = any(arm.points for arm in experiment.arms)
+    subsets = figures_training.list_budget_subsets(experiment)
+    return {
+        "budget": describe_budget(experiment),
+        "budget_figure": Markup(figures_training.draw_budgets(experiment).svg) if drawn else None,
+        "budget_table": tables_budgets.tabulate_points(experiment),
+        "subsets_left_out": max(0, len(subsets) - figures_training.MOST_SUBSETS),
+        "experiment_table": tables_budgets.tabulate_experiments(experiment),
+        "sibling_table": tables_budgets.tabulate_siblings(experiment),
+        "sibling_sentences": describe_siblings(experiment),
+    }
+
+
+def _describe_other_gains(experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_training
+
+    first = [arm for arm in (experiment.base, experiment.full) if arm is not None]
+    others = [arm for arm in experiment.arms if arm is not experiment.full]
+    has_values = any(arm.shapley is not None for arm in experiment.coalitions)
+    passes = any(arm.passes for arm in experiment.arms if arm.role in figures_training.PASS_ROLES)
+    return {
+        "shapley_table": tables_gains.tabulate_shapley(experiment) if has_values else None,
+        "shapley_sum": tables_gains.describe_shapley_sum(experiment) if has_values else "",
+        "coalition_table": tables_gains.tabulate_coalitions(experiment),
+        "baseline_table": tables_gains.tabulate_baselines(experiment, first),
+        "other_baseline_table": tables_gains.tabulate_baselines(experiment, others),
+        "baseline_sentence": tables_gains.describe_baselines(experiment),
+        "pass_after_figure": Markup(figures_training.draw_passes(experiment).svg)
+        if passes
+        else None,
+        "pass_after_table": tables_gains.tabulate_passes(experiment),
+        "pass_after_sentence": tables_gains.describe_passes(experiment),
+        "mass_table": tables_training.tabulate_masses(experiment.masses),
+    }
+
+
+def _describe_training(experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_training
+
+    curves = experiment.curves
+    first = [row for row in experiment.ledger if row.arm.role in (Role.FULL, Role.ONLY)]
+    others = [row for row in experiment.ledger if row.arm.role not in (Role.FULL, Role.ONLY)]
+    return {
+        "draws_rollouts": method_of(experiment) == GRPO,
+        "learning_table": tables_training.tabulate_learning(experiment),
+        "training_accuracy_table": tables_training.tabulate_training_accuracy(experiment),
+        "forgetting_table": tables_training.tabulate_transitions(
+            "Training questions", experiment.training_transitions
+        ),
+        "transfer_table": tables_training.tabulate_transfer(experiment),
+        "mechanism": describe_mechanism(experiment),
+        "reward_table": tables_training.tabulate_rewards(first),
+        "ledger_table": tables_training.tabulate_ledger(first),
+        "other_reward_table": tables_training.tabulate_rewards(others),
+        "other_ledger_table": tables_training.tabulate_ledger(others),
+        "curve_figure": Markup(figures_training.draw_curves(curves).svg) if curves else None,
+        "curve_tables": [tables_training.tabulate_curve(curve) for curve in curves],
+        "transition_table": tables_training.tabulate_transitions(
+            "Held-out questions", experiment.transitions
+        ),
+        "examples": [
+            _tabulate_examples(row)
+            for row in experiment.transitions
+            if row.learned_examples or row.lost_examples
+        ],
+    }
+
+
+def _tabulate_examples(row: Transitions) -> Examples:
+    arm = show(row.arm.marked_label)
+    return Examples(
+        arm=arm,
+        learned=tables_training.tabulate_changes(
+            f"Learned by “{arm}”: {len(row.learned_examples)} of {row.learned}",
+            row.learned_examples,
+        ),
+        lost=tables_training.tabulate_changes(
+            f"Lost by “{arm}”: {len(row.lost_examples)} of {row.lost}", row.lost_examples
+        ),
+        learned_count=row.learned,
+        lost_count=row.lost,
+    )
