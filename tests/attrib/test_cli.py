@@ -325,9 +325,9 @@ def test_a_dry_run_of_ablate_says_what_it_would_take(bucketed: Path) -> None:
     assert "held equal informative-groups=6, batches filled: informative." in shown
     assert re.search(r"^base .* to do$", shown, re.MULTILINE)
     for name in ("full", "only never-correct", "matched-random never-correct"):
-        line = rf"^{name}, seed 1\b.*\b\d+% .* \d+ s +to do$"
+        line = rf"^{name}, seed 1\b.*\b\d+% .* \d+ \w+ +to do$"
         assert re.search(line, shown, re.MULTILINE), shown
-    assert re.search(r"^(\d+) of \1 runs to do, about \d+ s in all\.$", shown, re.MULTILINE)
+    assert re.search(r"^(\d+) of \1 runs to do, about \d+ \w+ in all\.$", shown, re.MULTILINE)
     assert "Disk: up to 0.0 GB while it runs" in shown
     assert "Warning: With 2 seeds the spread" in shown
 

@@ -210,6 +210,15 @@ def test_informative_groups_are_exactly_so_many(train: Train, fill: Fill) -> Non
     )
 
 
+def test_a_plain_batch_ends_with_the_last_informative_group_of_the_budget(train: Train) -> None:
+    trained = train(Script(now_and_then), budget="informative-groups=4", groups=6, fill=Fill.NONE)
+    check_ledger(trained)
+    assert trained.updates["informative_groups"].to_list() == [3, 1]  # 1 2 5 · 8, but not 9
+    last = trained.visits.filter(pl.col("visit") == 9).row(0, named=True)
+    assert last["informative"]
+    assert last["gradient_weight"] == 0.0
+
+
 @BOTH_FILLS
 def test_rollouts_are_never_above_and_hardly_below(train: Train, fill: Fill) -> None:
     trained = train(Script(now_and_then), budget="rollouts=70", groups=3, fill=fill)

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from attrib.analysis.buckets import Bucket
+from attrib.config import content_hash
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError, StoreError
@@ -253,8 +254,14 @@ def test_mended_answers_are_graded_again(store: Store, grader: FakeGrader) -> No
     write_study(store, {"a": texts(3, 16)})
     bucket_questions(store, BucketSettings(k=16))
     grader.asked.clear()
+    [(answers, kind)] = store.read("SELECT answers, answer_type FROM questions").iter_rows()
+    mended = [*answers, "another spelling"]
     with store.writing("attrib test"), store.transaction() as transaction:
-        transaction.execute("UPDATE questions SET answers_hash = 'mended'")
+        transaction.execute(
+            "UPDATE questions SET answers = $answers, answers_hash = $hash",
+            answers=mended,
+            hash=content_hash([sorted(mended), kind]),
+        )
     bucket_questions(store, BucketSettings(k=16))
     assert len(grader.asked) == 2
 
