@@ -108,11 +108,15 @@ def _check(settings: AblateSettings) -> None:
         raise ConfigError(
             f"--method {settings.method} draws no rollouts: choose another --budget than rollouts."
         )
-    if draws and settings.max_rollouts < settings.groups * settings.group_size:
-        raise ConfigError(
-            f"--max-rollouts {settings.max_rollouts} cannot fill one batch of {settings.groups} "
-            f"groups of {settings.group_size} rollouts."
-        )
+    most = {f"--max-rollouts {settings.max_rollouts}": settings.max_rollouts}
+    if budget.kind is BudgetKind.ROLLOUTS:
+        most[f"--budget {budget}"] = budget.amount
+    for flag, rollouts in most.items():
+        if draws and rollouts < settings.groups * settings.group_size:
+            raise ConfigError(
+                f"{flag} cannot fill one batch of {settings.groups} groups of "
+                f"{settings.group_size} rollouts."
+            )
     if settings.design is Design.SHAPLEY and _names_subsets(settings):
         raise ConfigError("--design shapley takes all buckets that hold questions: name none.")
     for name in settings.role:

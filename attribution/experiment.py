@@ -97,7 +97,9 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
         _refuse_other_distributions(bucketing.sample_set)
     evaluation = EvaluationPlan(
         held_out=tuple(_select_held_out(store, bucketing, settings)),
-        transfer=tuple(_select_transfer(store, name, settings) for name in settings.eval_dataset),
+        transfer=tuple(
+            _select_transfer(store, name, bucketing, settings) for name in settings.eval_dataset
+        ),
         training=tuple(bucketing.training_questions),
         samples=settings.eval_samples,
         at=settings.fractions,
@@ -222,7 +224,14 @@ def _select_held_out(
     )
 
 
-def _select_transfer(store: Store, name: str, settings: AblateSettings) -> TransferSet:
+def _select_transfer(
+    store: Store, name: str, bucketing: Bucketing, settings: AblateSettings
+) -> TransferSet:
+    if name in {question.dataset for question in bucketing.dataset}:
+        raise ConfigError(
+            f"--eval-dataset {name} is what is trained on: its held-out questions are evaluated "
+            "anyway. Name another, or choose among them with --eval-where."
+        )
     import_dataset(store, name)
     dataset = load_dataset(store, name)
     chosen = select_questions(store, dataset, Split.HELD_OUT, limit=settings.eval_limit)

@@ -44,13 +44,11 @@ def plan_import(
             f"{trained_on} names {len(unknown)} questions that this study does not hold, such as "
             f'{unknown[0]!r}. Ids: attrib query "SELECT question_id, text FROM questions"'
         )
-    params = {
-        **base_params,
-        "method": "imported",
-        "trained_weights": hash_weights(find_model(str(folder))),
-    }
+    weights_hash = hash_weights(find_model(str(folder)))
+    params = {**base_params, "method": "imported", "trained_weights": weights_hash}
     chosen = tuple(known[one] for one in dict.fromkeys(ids))
-    return Arm(folder.resolve().name, Role.IMPORTED, chosen, params, 0)
+    name = f"{folder.resolve().name}-{weights_hash[:6]}"  # other weights are another arm
+    return Arm(name, Role.IMPORTED, chosen, params, 0)
 
 
 def _read_ids(path: Path) -> list[str]:

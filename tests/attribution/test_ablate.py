@@ -549,9 +549,9 @@ def test_an_imported_model_is_evaluated_beside_the_others(
     summary = ablate_shortly(store, plans.append, **{**settings, "subset": ()})
     assert summary.experiment_id == first.experiment_id
     assert (summary.trained, summary.reused) == (1, 2)
-    assert plans[0].owed[0].names == ("imported theirs, seed 0",)
     [arm] = store.read("SELECT * FROM arms WHERE role = 'imported'").iter_rows(named=True)
-    assert (arm["subset"], arm["questions"], arm["status"]) == ("theirs", 5, "done")
+    assert (arm["subset"][:7], arm["questions"], arm["status"]) == ("theirs-", 5, "done")
+    assert plans[0].owed[0].names == (f"imported {arm['subset']}, seed 0",)
     gains = {
         e.role: e.value
         for e in summary.effects
@@ -678,6 +678,39 @@ def test_the_plan_is_what_is_then_done(store: Store, ablate_shortly: Ablate) -> 
     )
 
 
+def test_every_bucket_of_enough_questions_and_other_parts_are_planned(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with store.writing("attrib test"), store.transaction() as transaction:
+        transaction.execute(
+            "UPDATE buckets SET bucket = 'mostly-correct' WHERE question_id IN (SELECT question_id "
+            "FROM buckets WHERE bucket = 'sometimes-correct' ORDER BY question_id LIMIT 2)"
+        )
+    sizes = dict(store.read("SELECT bucket, count(*) FROM buckets GROUP BY ALL").rows())
+    settings = AblateSettings(
+        all_buckets=True,
+        group_by="relation",
+        subset_where=("popularity > 10000000",),
+        role=(Role.ONLY,),
+        seeds=1,
+        device="cpu",
+    )
+    plan = plan_ablation(store, settings)
+    names = {run.names[0]: len(run.arm.questions) for run in plan.runs if run.arm.questions}
+    [popular] = [name for name in names if "popularity" in name]
+    assert 0 < names.pop(popular) < TRAINING
+    assert popular == "only popularity > 10000000, seed 0"
+    assert names.pop("full, seed 0") == TRAINING
+    assert names == {f"only {bucket}, seed 0": size for bucket, size in sizes.items() if size >= 8}
+    [full] = [run for run in plan.runs if run.names[0] == "full, seed 0"]
+    assert full.names == ("full, seed 0", "only continent, seed 0")  # the only relation
+    small = sorted(f"{bucket} ({size})" for bucket, size in sizes.items() if size < 8)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Not trained on, with fewer than 8 questions (name one to do so):" in said
+    assert all(one in said for one in small)
+    assert "mostly-correct (2)" in small
+
+
 def test_weak_signal_is_warned_of(store: Store) -> None:
     with store.writing("attrib test"), store.transaction() as transaction:
         transaction.execute(
@@ -713,11 +746,13 @@ def test_weak_signal_is_warned_of(store: Store) -> None:
         ({"groups": 0}, ConfigError, "--groups 0"),
         ({"seeds": 0}, ConfigError, "--seeds 0"),
         ({"max_rollouts": 31}, ConfigError, "--max-rollouts 31 cannot fill one batch of 2 groups"),
+        ({"budget": "rollouts=31"}, ConfigError, "--budget rollouts=31 cannot fill one batch"),
         ({"eval_limit": 0}, ConfigError, "limit of 0 held-out questions"),
         ({"eval_where": "relation ="}, ConfigError, 'condition "relation =" cannot be used'),
         ({"eval_where": "FALSE"}, DataError, 'No held-out question satisfies "FALSE"'),
         ({"evaluate_at": (0.5, 1.5)}, ConfigError, "--evaluate-at 1.5 must be above 0"),
         ({"evaluate_at": (0.0,)}, ConfigError, "--evaluate-at 0.0 must be above 0"),
+        ({"eval_dataset": ("continents",)}, ConfigError, "continents is what is trained on: its"),
         ({"role": ("full",)}, ConfigError, "--role full is no choice. Give only, all-but"),
         ({"role": ("matched-subset",)}, ConfigError, "--role matched-subset is no choice"),
         ({"design": "shapley"}, ConfigError, "--design shapley takes all buckets"),

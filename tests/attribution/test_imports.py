@@ -1,8 +1,11 @@
 """Models trained elsewhere: what has to be said of them, and what is refused."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import LlamaForCausalLM
 
 from attrib.attribution.imports import plan_import
 from attrib.data.questions import AnswerType, Question, Split
@@ -28,15 +31,34 @@ def test_an_imported_arm_is_known_by_its_weights_and_questions(
 ) -> None:
     arm = plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
     assert arm is not None
-    assert (arm.role, arm.subset, arm.seed) == (Role.IMPORTED, tiny_model_folder.name, 0)
+    weights = str(arm.params["trained_weights"])
+    name = f"{tiny_model_folder.name}-{weights[:6]}"
+    assert (arm.role, arm.subset, arm.seed) == (Role.IMPORTED, name, 0)
     assert [question.question_id for question in arm.questions] == ["q2", "q0"]
     assert arm.params["method"] == "imported"
     assert arm.params["grader"] == "match-1"
-    assert len(str(arm.params["trained_weights"])) == 16
+    assert len(weights) == 16
     trained_on.write_text("question_id\nq1\n")
     other = plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
     assert other is not None
     assert other.arm_id != arm.arm_id
+
+
+def test_other_weights_in_a_folder_of_the_same_name_are_another_arm(
+    tiny_model_folder: Path,
+    trained_on: Path,
+    tmp_path: Path,
+    tiny_llama: Callable[..., LlamaForCausalLM],
+) -> None:
+    """Else the answers of both would be taken for those of one arm."""
+    folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "theirs"))
+    first = plan_import(folder, trained_on, QUESTIONS, PARAMS)
+    tiny_llama(seed=2).save_pretrained(folder)
+    second = plan_import(folder, trained_on, QUESTIONS, PARAMS)
+    assert first is not None
+    assert second is not None
+    assert first.subset != second.subset
+    assert first.arm_id != second.arm_id
 
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
