@@ -86,10 +86,11 @@ class Evaluator:
 
     def greedy(self, questions: Sequence[Question], step: int) -> pl.DataFrame:
         """Return one row per question: its greedy answer."""
-        return self._frame(
-            row
-            for question, [rollout] in self._ask(questions, 1, "Evaluating", greedy=True)
-            for row in [self._row(question, rollout, step, Decoding.GREEDY)]
+        return _to_frame(
+            [
+                self._row(question, rollout, step, Decoding.GREEDY)
+                for question, [rollout] in self._ask(questions, 1, "Evaluating", greedy=True)
+            ]
         )
 
     def samples(self, questions: Sequence[Question], step: int, n: int) -> pl.DataFrame:
@@ -100,7 +101,7 @@ class Evaluator:
             winner = vote(question, rollouts)
             if winner is not None:
                 rows.append({**self._row(question, winner, step, Decoding.MAJORITY), "rollout": 0})
-        return self._frame(rows)
+        return _to_frame(rows)
 
     def chain_of_thought(self, questions: Sequence[Question], step: int) -> pl.DataFrame:
         """Return one row per question: the answer at the end of its greedy reasoning."""
@@ -111,11 +112,11 @@ class Evaluator:
             graded = self._verdicts.grade_text(question, answer, truncated)
             row = self._row(question, rollout, step, Decoding.CHAIN_OF_THOUGHT, graded)
             rows.append(row)
-        return self._frame(rows)
+        return _to_frame(rows)
 
     def _ask(
         self, questions: Sequence[Question], n: int, doing: str, *, greedy: bool
-    ) -> "list[tuple[Question, list[Rollout]]]":
+    ) -> list[tuple[Question, list[Rollout]]]:
         self._verdicts.prepare(questions)
         requests = [Request(q.question_id, self._responder.prompt(q), 0, n) for q in questions]
         answers = []
@@ -147,8 +148,9 @@ class Evaluator:
             "logprob": rollout.logprob,
         }
 
-    def _frame(self, rows: "object") -> pl.DataFrame:
-        return pl.DataFrame(list(rows), schema_overrides={"logprob": pl.Float64})  # type: ignore[call-overload]
+
+def _to_frame(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema_overrides={"logprob": pl.Float64})
 
 
 def _hash(questions: Sequence[Question]) -> str:

@@ -6,7 +6,6 @@ Ungraded rollouts leave their group before anything is computed from it.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -41,17 +40,6 @@ _GRADED = """
 """
 
 
-class Source(Protocol):
-    """Gives the groups of visits."""
-
-    rollouts_per_visit: int
-    """Rollouts that a visit draws; 0 where it looks up."""
-
-    def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
-        """Make the visits number `first`, `first` + 1, … of a run, to `questions`."""
-        ...
-
-
 class FreshRollouts:
     """Rollouts of the policy as it is now, for GRPO."""
 
@@ -69,7 +57,7 @@ class FreshRollouts:
         self._seed = seed
 
     def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
-        """Draw and grade; see `Source`."""
+        """Make the visits number `first`, `first` + 1, … of a run: draw and grade."""
         self._verdicts.prepare(questions)
         requests = [
             Request(
@@ -129,7 +117,7 @@ class StoredGroups:
         return any(self._is_informative(group) for group in self._groups.values())
 
     def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
-        """Look up; see `Source`."""
+        """Make the visits number `first`, `first` + 1, … of a run: look up."""
         visits = []
         for number, question in enumerate(questions, start=first):
             group = self._groups[question.question_id]
