@@ -98,7 +98,7 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             problems = [
-                f"--{'-'.join(map(str, e['loc'])).replace('_', '-')} {e.get('input')}: {e['msg']}"
+                f"--{str(e['loc'][0]).replace('_', '-')} {e.get('input')}: {e['msg']}"
                 for e in error.errors()
             ]
             raise ConfigError("; ".join(problems)) from error

@@ -227,8 +227,13 @@ def _check_version(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             f"{path} was written by a newer attrib (schema {version}; this one knows {newest}). "
             "Type: pip install --upgrade attrib"
         )
-    if version < newest:
+    if version == 0:
         raise StoreError(f"{path} holds no complete study yet. Type: attrib sample --db {path}")
+    if version < newest:
+        raise StoreError(
+            f"{path} was written by an older attrib (schema {version}; this one reads {newest}). "
+            f"The next command that writes brings it up to date. Type: attrib bucket --db {path}"
+        )
 
 
 def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:

@@ -15,7 +15,7 @@ from attrib.attribution.experiment import Experiment, register, set_up
 from attrib.attribution.imports import plan_import
 from attrib.attribution.plan import FINISHED, AblationPlan, make_plan, probe_base
 from attrib.attribution.runs import Runner, free_disk
-from attrib.attribution.settings import AblateSettings, Design, Method
+from attrib.attribution.settings import AblateSettings, Design, Keep, Method
 from attrib.attribution.subsets import all_parts, choose_subsets
 from attrib.errors import ConfigError, StoreError
 from attrib.progress import say
@@ -76,6 +76,7 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         announce(plan)
         _refuse_full_disk(store, plan)
         runner = Runner(store, experiment, settings)
+        _say_what_is_not_kept(runner, plan, settings)
         failed = []
         for planned in plan.runs:
             if not planned.is_owed:  # a kill may have come between the last write and this
@@ -145,23 +146,22 @@ def _plan_arms(store: Store, experiment: Experiment, settings: AblateSettings) -
         settings.import_arm,
         settings.trained_on,
         experiment.bucketing.dataset,
+        experiment.evaluation.held_out,
         experiment.base_params,
     )
     if settings.design is Design.SHAPLEY:
         parts = all_parts(buckets)
         arms += plan_arms(questions, parts, (Role.ONLY, Role.ALL_BUT), seeds, params)
         arms += plan_coalitions(parts, seeds, params)
-    else:
-        subsets = []
-        if imported is None or _names_subsets(settings):
-            subsets = choose_subsets(
-                store,
-                buckets,
-                names=settings.subset,
-                all_buckets=settings.all_buckets,
-                wheres=settings.subset_where,
-                group_by=settings.group_by,
-            )
+    elif imported is None or _names_subsets(settings):
+        subsets = choose_subsets(
+            store,
+            buckets,
+            names=settings.subset,
+            all_buckets=settings.all_buckets,
+            wheres=settings.subset_where,
+            group_by=settings.group_by,
+        )
         arms += plan_arms(questions, subsets, settings.role, seeds, params)
     return arms if imported is None else [*arms, imported]
 
@@ -189,6 +189,20 @@ def _estimate(
         settings,
         probe,
     )
+
+
+def _say_what_is_not_kept(runner: Runner, plan: AblationPlan, settings: AblateSettings) -> None:
+    """Name the finished arms whose weights are asked for too late."""
+    if settings.keep is Keep.NONE:
+        return
+    trained = [run for run in plan.runs if run.arm.role not in (Role.BASE, Role.IMPORTED)]
+    done = [run.arm for run in trained if not run.is_owed]
+    gone = [arm.name for arm in done if not runner.has_kept(arm)]
+    if gone:
+        say(
+            f"Warning: --keep {settings.keep} comes too late for arms that are done; their weights "
+            f"were dropped: {'; '.join(gone)}. To keep them, train in another study (--db)."
+        )
 
 
 def _read_statuses(store: Store) -> Mapping[str, str]:

@@ -42,6 +42,7 @@ BASELINES = {
     Decoding.MAJORITY: "majority",
     Decoding.CHAIN_OF_THOUGHT: "chain_of_thought",
 }
+NO_FULL = "no run of the full arm has ended: there is no gain to be a share of"
 NOT_REACHED = "no fraction of the budget was reached by all runs of this arm and of the full arm"
 
 
@@ -147,9 +148,10 @@ def _describe_gains(arms: Arms, evaluated_on: str) -> Iterator[Effect]:
         yield from _describe_end(place, arm, before_Q, evaluated_on)
         is_comparable = full is not None and compared_at(arm.planned, full.planned) is not None
         if place.role is not Role.FULL and not is_comparable:
+            reason = NO_FULL if full is None else NOT_REACHED
             nothing, size = (None, None, None), (len(arm.seeds), len(before_Q))
             where = ("share", evaluated_on, arm.reached)
-            yield Effect(place.subset, place.role, *where, *nothing, *size, NOT_REACHED)
+            yield Effect(place.subset, place.role, *where, *nothing, *size, reason)
 
 
 def _describe_end(

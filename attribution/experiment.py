@@ -149,10 +149,16 @@ def register(
         }
         for arm in arms
     ]
+    questions = [
+        {"arm_id": arm.arm_id, "question_id": question.question_id}
+        for arm in {arm.arm_id: arm for arm in arms}.values()
+        for question in arm.questions
+    ]
     key = ["experiment_id", "arm_id", "subset", "role"]
     with store.transaction() as transaction:
         transaction.use("experiments", "experiment_id", pl.DataFrame([row]))
         transaction.append("arm_roles", pl.DataFrame(roles).unique(maintain_order=True), key)
+        transaction.append("arm_questions", pl.DataFrame(questions), ["arm_id", "question_id"])
 
 
 def _load_bucketing(store: Store, prefix: str) -> Bucketing:

@@ -1,11 +1,12 @@
 """Where probability lies: accepted answers under teacher forcing.
 
-For every question the accepted answers, as the model would write them, go through the model once on
-a prefix tree. Their summed probability is a lower bound on that of a right response: other
-phrasings count as well when they are drawn.
+For every question the accepted answers, with every end that a response may have, go through the
+model once on a prefix tree. Their summed probability is a lower bound on that of a right response:
+other phrasings count as well when they are drawn.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from attrib.attribution.forest import Forest, plant
 from attrib.attribution.groups import Group
-from attrib.attribution.policy import Policy
+from attrib.attribution.policy import Policy, pick_logprobs
 from attrib.data.questions import Question
 from attrib.progress import track
 from attrib.sampling.engine import Engine
@@ -42,7 +43,8 @@ def measure_masses(
     """
     groups = []
     for question in questions:
-        targets = list(dict.fromkeys(responder.target(answer) for answer in question.answers))
+        ended = (responder.targets(answer) for answer in question.answers)
+        targets = list(dict.fromkeys(chain.from_iterable(ended)))
         groups.append(
             Group(
                 question.question_id,
@@ -78,14 +80,13 @@ def _score(policy: Policy, forest: Forest) -> tuple[NDArray[np.float64], NDArray
     """Return each target's log-probability at temperature 1, and its rank among all tokens."""
     with policy.precision():
         logits_PV = policy.logits(forest)
-    row_K = torch.from_numpy(forest.row_K).to(logits_PV.device)
-    token_K = torch.from_numpy(forest.token_K).to(logits_PV.device)
-    chosen_K = logits_PV[row_K, token_K]
-    logprob_K = chosen_K - logits_PV.logsumexp(-1)[row_K]
-    rank_K = torch.stack(
-        [1 + (logits_PV[row] > chosen).sum() for row, chosen in zip(row_K, chosen_K, strict=True)]
-    )
-    return logprob_K.double().cpu().numpy(), rank_K.cpu().numpy()
+    logprob_K = pick_logprobs(logits_PV, forest)
+    # Row by row: all targets' rows together would be another copy of the logits, or several.
+    rank_K = [
+        1 + int((logits_PV[row] > logits_PV[row, token]).sum())
+        for row, token in zip(forest.row_K, forest.token_K, strict=True)
+    ]
+    return logprob_K.double().cpu().numpy(), np.array(rank_K)
 
 
 def _entropies(samples: pl.DataFrame | None) -> dict[str, float]:

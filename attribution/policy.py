@@ -75,8 +75,8 @@ class Policy:
         return {n: p for n, p in self.module.named_parameters() if p.requires_grad}
 
     def is_finite(self) -> bool:
-        """Tell whether all trained parameters are finite numbers."""
-        return all(bool(p.isfinite().all()) for p in self.trained.values())
+        """Tell whether all trained parameters are finite numbers, and so is their norm."""
+        return bool(torch.nn.utils.get_total_norm(list(self.trained.values())).isfinite())
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -123,13 +123,18 @@ class Policy:
             raise ModelError(f"The weights cannot be kept in {folder}: {error}") from error
 
 
+def pick_logprobs(logits_PV: torch.Tensor, forest: Forest) -> torch.Tensor:
+    """Return log π of the forest's targets, shape (K,), from the logits at its predictors."""
+    row_K = torch.from_numpy(forest.row_K).to(logits_PV.device)
+    token_K = torch.from_numpy(forest.token_K).to(logits_PV.device)
+    return logits_PV[row_K, token_K] - logits_PV.logsumexp(-1)[row_K]
+
+
 def _logprobs(module: "PreTrainedModel", forest: Forest, temperature: float) -> torch.Tensor:
     logits_PV = forward_tree(module, forest.tree, forest.predictor_P)
     if temperature != 1.0:
         logits_PV = logits_PV / temperature
-    row_K = torch.from_numpy(forest.row_K).to(logits_PV.device)
-    token_K = torch.from_numpy(forest.token_K).to(logits_PV.device)
-    return logits_PV[row_K, token_K] - logits_PV.logsumexp(-1)[row_K]
+    return pick_logprobs(logits_PV, forest)
 
 
 def _switch_off_dropout(module: torch.nn.Module) -> None:

@@ -72,6 +72,10 @@ class Runner:
             return False
         return True
 
+    def has_kept(self, arm: Arm) -> bool:
+        """Tell whether weights of the arm lie beside the study."""
+        return self._kept_folder(arm).exists()
+
     def clean_up(self, arm: Arm) -> None:
         """Remove the checkpoint of a finished run."""
         self._checkpoint_of(arm).unlink(missing_ok=True)

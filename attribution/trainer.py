@@ -160,11 +160,13 @@ class Trainer:
         self._save()
         return Outcome("exhausted", detail, self._position)
 
-    def _is_spent(self) -> bool:
-        """Tell whether the budget itself, not the limit on rollouts, allows no further visit."""
-        visits = self._budget.left(BudgetKind.EPOCHS, self._position, self._questions)
-        rollouts = self._budget.left(BudgetKind.ROLLOUTS, self._position, self._questions)
-        return visits < 1 or rollouts < self._run.source.rollouts_per_visit
+    def _is_spent(self, visits: Sequence[Visit] = ()) -> bool:
+        """Tell whether the budget itself, not the limit on rollouts, ends after these visits."""
+        budget, position = self._budget, self._position
+        visits_left = budget.left(BudgetKind.EPOCHS, position, self._questions) - len(visits)
+        drawn = sum(visit.rollouts for visit in visits)
+        rollouts_left = budget.left(BudgetKind.ROLLOUTS, position, self._questions) - drawn
+        return visits_left < 1 or rollouts_left < self._run.source.rollouts_per_visit
 
     def _make_one_batch(self) -> Batch:
         """Visit, take an optimiser step where there is a gradient, and store both."""
@@ -219,7 +221,8 @@ class Trainer:
                 break
             first = position.visit + len(visits)
             visits += self._run.source.visit(first, list(islice(questions, wave)))
-        if settings.fill is Fill.NONE and visits:  # the last batch of the budget may be a small one
+        is_last = self._is_spent(visits) and any(visit.is_informative for visit in visits)
+        if visits and (settings.fill is Fill.NONE or is_last):  # what is left may be a small batch
             return Batch(tuple(visits), _first_used(visits, settings.fill, informative_wanted))
         return Batch(tuple(visits), None)
 

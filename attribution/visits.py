@@ -26,17 +26,11 @@ from attrib.sampling.verdicts import Verdicts
 from attrib.store import Store
 
 _GRADED = """
-    SELECT rollout.question_id, rollout.token_ids, verdict.verdict = 'correct' AS correct
-    FROM rollouts AS rollout
-    JOIN questions AS question USING (question_id)
-    JOIN verdicts AS verdict
-      ON verdict.grader = $grader AND verdict.question_id = rollout.question_id
-     AND verdict.answers_hash = question.answers_hash AND verdict.text = rollout.text
-     AND verdict.truncated = (rollout.finish_reason = 'length')
-    WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
-      AND rollout.finish_reason <> 'error' AND verdict.verdict IN ('correct', 'incorrect')
-      AND list_contains($question_ids, rollout.question_id)
-    ORDER BY rollout.question_id, rollout.rollout
+    SELECT question_id, token_ids, verdict = 'correct' AS correct
+    FROM graded_rollouts
+    WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
+      AND verdict IN ('correct', 'incorrect') AND list_contains($question_ids, question_id)
+    ORDER BY question_id, rollout
 """
 
 
@@ -157,7 +151,7 @@ def accepted_answers(
         question.question_id: Group(
             question.question_id,
             responder.prompt(question).token_ids,
-            (responder.target(question.answers[0]),),
+            (responder.targets(question.answers[0])[0],),
             np.ones(1, dtype=np.bool_),
         )
         for question in questions

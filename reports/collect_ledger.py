@@ -5,20 +5,23 @@ rollout during training, and when?) and its rival (were they rewarded, and not l
 descriptions of the runs at hand, not estimates. Only reads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import polars as pl
 
 from attrib.reports.collect_arms import bucket_order
 from attrib.reports.records_arms import Arm
 from attrib.reports.records_training import CurvePoint, LedgerRow, TrainingCurve
-from attrib.roles import Role
 from attrib.store import Store
 
 WINDOWS = 20  # points of a training curve: steps are taken together beyond that
 NOT_BUCKETED = "not bucketed"
 
-SIZES = "SELECT bucket, count(*) FROM buckets WHERE bucketing_id = $bucketing_id GROUP BY ALL"
+TRAINED_ON = """
+SELECT arm_id, coalesce(bucket, $not_bucketed) AS bucket, count(*) AS questions
+FROM arm_questions LEFT JOIN (FROM buckets WHERE bucketing_id = $bucketing_id) USING (question_id)
+WHERE arm_id IN (SELECT unnest($arm_ids)) GROUP BY ALL
+"""
 # The order in which threads add doubles varies, and the report must not: hence `fsum`.
 QUESTIONS = """
 WITH spent AS (
@@ -48,10 +51,9 @@ ORDER BY arm_id, question_id
 def collect_ledger(store: Store, arms: Iterable[Arm], bucketing_id: str) -> tuple[LedgerRow, ...]:
     """Return a row per arm and bucket it visited, hardest bucket first."""
     arms = tuple(arms)
-    questions = store.read(
-        QUESTIONS, bucketing_id=bucketing_id, not_bucketed=NOT_BUCKETED, arm_ids=_arm_ids(arms)
-    )
-    sizes = dict(store.read(SIZES, bucketing_id=bucketing_id).iter_rows())
+    which = {"bucketing_id": bucketing_id, "not_bucketed": NOT_BUCKETED, "arm_ids": _arm_ids(arms)}
+    questions = store.read(QUESTIONS, **which)
+    sizes = {(run, bucket): n for run, bucket, n in store.read(TRAINED_ON, **which).iter_rows()}
     rows = []
     for arm in arms:
         mine = _of_arm(questions, arm)
@@ -59,12 +61,13 @@ def collect_ledger(store: Store, arms: Iterable[Arm], bucketing_id: str) -> tupl
         for bucket in sorted(set(mine["bucket"]), key=bucket_order):
             part = mine.filter(pl.col("bucket") == bucket)
             share = float(part["weight"].sum()) / whole if whole > 0 else None
-            rows.append(_make_row(arm, bucket, part, share, _trained_on(arm, bucket, sizes)))
+            trained_on_S = tuple(sizes.get((run.arm_id, bucket), 0) for run in arm.runs)
+            rows.append(_make_row(arm, bucket, part, share, trained_on_S))
     return tuple(rows)
 
 
 def _make_row(
-    arm: Arm, bucket: str, part: pl.DataFrame, share: float | None, trained_on: int | None
+    arm: Arm, bucket: str, part: pl.DataFrame, share: float | None, trained_on_S: tuple[int, ...]
 ) -> LedgerRow:
     rewarded = part.filter(pl.col("step").is_not_null())
     by_seed = [part.filter(pl.col("arm_id") == run.arm_id) for run in arm.runs]
@@ -74,7 +77,7 @@ def _make_row(
     return LedgerRow(
         arm=arm,
         bucket=bucket,
-        trained_on=trained_on,
+        trained_on_S=trained_on_S,
         visited_S=tuple(one.height for one in by_seed),
         rewarded_S=tuple(one.height for one in got_S),
         still_wrong_S=tuple(_count_final(one, correct=False) for one in got_S),
@@ -98,16 +101,6 @@ def _count_final(questions: pl.DataFrame, *, correct: bool) -> int | None:
 def _median(values: pl.Series) -> float | None:
     found = values.drop_nulls().median()
     return float(found) if isinstance(found, int | float) else None
-
-
-def _trained_on(arm: Arm, bucket: str, sizes: Mapping[str, int]) -> int | None:
-    """Return how many questions of a bucket an arm has, where its role decides that."""
-    whole = {
-        Role.FULL: sum(sizes.values()),
-        Role.ONLY: sizes.get(arm.subset),
-        Role.ALL_BUT: sum(sizes.values()) - sizes.get(arm.subset, 0),
-    }.get(arm.role)
-    return sizes.get(bucket) if whole == arm.questions else None
 
 
 CURVES = """

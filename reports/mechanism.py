@@ -27,7 +27,7 @@ def describe_mechanism(experiment: Experiment) -> list[str]:
 
 
 def _describe(row: LedgerRow) -> str:
-    questions = row.trained_on if row.trained_on is not None else max(row.visited_S)
+    questions = max(row.trained_on_S)
     noun = f"{row.bucket} question"
     text = f"“{show(row.arm.label)}”: of {plural(questions, noun)}, "
     if set(row.visited_S) != {questions}:

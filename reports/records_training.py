@@ -14,14 +14,12 @@ from attrib.reports.values import Estimate
 class LedgerRow:
     """What one arm did with one bucket.
 
-    Counts of questions are by seed, counts of visits are summed over seeds. `trained_on` is None
-    where the store does not say how many questions of the bucket the arm has: those drawn at
-    random, and not visited yet, are not recorded.
+    Counts of questions are by seed, counts of visits are summed over seeds.
     """
 
     arm: Arm
     bucket: str
-    trained_on: int | None
+    trained_on_S: tuple[int, ...]
     visited_S: tuple[int, ...]
     rewarded_S: tuple[int, ...]
     """Questions that ever got a right rollout."""

@@ -60,7 +60,7 @@ def tabulate_rewards(rows: Sequence[LedgerRow]) -> Table:
             (
                 show(row.arm.marked_label),
                 show(row.bucket),
-                count(row.trained_on),
+                describe_counts(row.trained_on_S),
                 describe_counts(row.visited_S),
                 describe_counts(row.rewarded_S),
                 describe_counts(row.still_wrong_S),

@@ -41,13 +41,10 @@ _UNGRADED_TEXTS = """
            rollout.finish_reason = 'length' AS truncated
     FROM rollouts AS rollout
     JOIN questions AS question USING (question_id)
+    ANTI JOIN (FROM graded_rollouts WHERE grader = $grader) AS graded
+      USING (sample_set_id, question_id, rollout)
     WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
       AND rollout.finish_reason <> 'error'
-      AND NOT EXISTS (
-          FROM verdicts AS verdict
-          WHERE verdict.grader = $grader AND verdict.question_id = rollout.question_id
-            AND verdict.answers_hash = question.answers_hash AND verdict.text = rollout.text
-            AND verdict.truncated = (rollout.finish_reason = 'length'))
     ORDER BY ALL
 """
 _COMMAND = "SELECT command FROM sample_sets WHERE sample_set_id = $sample_set_id"
@@ -60,19 +57,13 @@ _DRAWN = """
     ORDER BY question_id
 """
 _COUNTS = """
-    SELECT rollout.question_id, count(*) AS drawn,
-           count(*) FILTER (verdict.verdict IN ('correct', 'incorrect')) AS graded,
-           count(*) FILTER (verdict.verdict = 'correct') AS correct
-    FROM rollouts AS rollout
-    JOIN questions AS question USING (question_id)
-    LEFT JOIN verdicts AS verdict
-      ON verdict.grader = $grader AND verdict.question_id = rollout.question_id
-     AND verdict.answers_hash = question.answers_hash AND verdict.text = rollout.text
-     AND verdict.truncated = (rollout.finish_reason = 'length')
-    WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
-      AND rollout.finish_reason <> 'error'
-    GROUP BY rollout.question_id
-    ORDER BY rollout.question_id
+    SELECT question_id, count(*) AS drawn,
+           count(*) FILTER (verdict IN ('correct', 'incorrect')) AS graded,
+           count(*) FILTER (verdict = 'correct') AS correct
+    FROM graded_rollouts
+    WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
+    GROUP BY question_id
+    ORDER BY question_id
 """
 
 

@@ -134,21 +134,27 @@ class Responder(Generic[AnyEngine_co]):
         """Return the question as it is put to the model."""
         return self._style.ask(question.text, self._tokenizer)
 
-    def target(self, answer: str) -> tuple[int, ...]:
-        """Return the tokens of `answer` as a whole response, its end included.
+    def targets(self, answer: str) -> list[tuple[int, ...]]:
+        """Return the tokens of `answer` as a whole response, with each way to end it.
 
-        A prompt without chat template ends before the blank that an answer begins with, and its
-        response ends with a stop string.
+        The usual end comes first: the tokenizer's end token after a chat template; without one the
+        stop string. A prompt without chat template ends before the blank that an answer begins
+        with.
         """
-        assert self._tokenizer is not None, "targets are for training, which is local"
+        tokenizer = self._tokenizer
+        assert tokenizer is not None, "targets are for training, which is local"
         is_chat = self._style.system is not None
-        text = answer if is_chat else f" {answer}{''.join(self._style.stop[:1])}"
-        token_ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
-        ends = self.sampling.end_token_ids
-        if (self._style.stop and not is_chat) or not ends:
-            return token_ids
-        own = self._tokenizer.eos_token_id
-        return (*token_ids, own if own in ends else min(ends))
+        text = answer if is_chat else f" {answer}"
+
+        def encode(end: str = "") -> tuple[int, ...]:
+            return tuple(tokenizer.encode(text + end, add_special_tokens=False))
+
+        own = tokenizer.eos_token_id
+        ends = sorted(self.sampling.end_token_ids, key=lambda token: (token != own, token))
+        by_token = [(*encode(), token) for token in ends]
+        by_stop = [encode(stop) for stop in self._style.stop]
+        ordered = [*by_token, *by_stop] if is_chat else [*by_stop, *by_token]
+        return list(dict.fromkeys(ordered)) or [encode()]
 
     def respond(
         self, requests: Sequence[Request], seed: int, *, greedy: bool = False

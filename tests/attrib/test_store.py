@@ -101,6 +101,7 @@ def test_writing_creates_the_file_with_every_table(store: Store) -> None:
         *("imports", "questions", "sample_sets", "rollouts", "verdicts", "bucketings", "buckets"),
         *("arms", "updates", "visits", "evaluations", "effects", "schema_migrations"),
         *("milestones", "masses", "accuracies", "first_rewards"),
+        *("arm_questions", "graded_rollouts"),
     }
 
 
@@ -141,10 +142,12 @@ def test_an_older_study_is_migrated_and_keeps_its_rows(store: Store) -> None:
             "'correct', '', 'match-1')"
         )
         connection.execute("INSERT INTO effects VALUES ('e', 's', 'only', 'gain', 0, 0, 0, 1, 9)")
+    with pytest.raises(StoreError, match=r"older attrib \(schema 1.*attrib bucket --db"):
+        store.read(COUNT)
     with store.writing("attrib test"):
         pass
     versions = store.read("SELECT version FROM schema_migrations ORDER BY version")["version"]
-    assert versions.to_list() == [1, 2]
+    assert versions.to_list() == [1, 2, 3]
     assert store.read("SELECT * FROM visits").row(0) == ("arm", 1, "q1", 16, 3, True, 0.5, None)
     assert store.read("SELECT text, logprob FROM evaluations").row(0) == ("a", None)
     assert store.read("SELECT * FROM effects").is_empty()  # estimated anew by the next ablation

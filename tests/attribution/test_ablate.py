@@ -509,6 +509,17 @@ def test_weights_stay_as_they_are_asked_to(
     assert plan.disk_bytes - plan.kept_bytes == pytest.approx(2 * 3 * model.stat().st_size, rel=0.1)
 
 
+def test_weights_of_arms_that_are_done_cannot_be_kept(
+    store: Store, ablate_shortly: Ablate, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = {"role": (), "budget": "updates=1", "method": "sft"}
+    ablate_shortly(store, **settings)
+    assert "too late" not in capsys.readouterr().err
+    assert ablate_shortly(store, **settings, keep="last").trained == 0
+    warning = "--keep last comes too late for arms that are done; their weights were dropped: full"
+    assert warning in capsys.readouterr().err
+
+
 def test_kept_weights_are_those_at_each_fraction(store: Store, ablate_shortly: Ablate) -> None:
     ablate_shortly(
         store, role=(), budget="updates=2", evaluate_at=(0.5, 1.0), keep="all", method="sft"
@@ -548,7 +559,7 @@ def test_an_imported_model_is_evaluated_beside_the_others(
     settings = {"role": (), "budget": "updates=2", "method": "sft", **theirs}
     summary = ablate_shortly(store, plans.append, **{**settings, "subset": ()})
     assert summary.experiment_id == first.experiment_id
-    assert (summary.trained, summary.reused) == (1, 2)
+    assert (summary.trained, summary.reused) == (1, 1)  # nothing else was asked for
     [arm] = store.read("SELECT * FROM arms WHERE role = 'imported'").iter_rows(named=True)
     assert (arm["subset"][:7], arm["questions"], arm["status"]) == ("theirs-", 5, "done")
     assert plans[0].owed[0].names == (f"imported {arm['subset']}, seed 0",)

@@ -175,7 +175,12 @@ def test_masses_are_those_of_every_answer_on_its_own(store: Store, experiment: E
     frame = measure_masses(policy, responder, questions, "arm", samples)
     assert frame["question_id"].to_list() == [q.question_id for q in questions]
     for question, row in zip(questions, frame.iter_rows(named=True), strict=True):
-        found = [_read(policy, responder, question, answer) for answer in set(question.answers)]
+        found = [
+            _read(policy, responder, question, target)
+            for answer in set(question.answers)
+            for target in responder.targets(answer)
+        ]
+        assert len(found) > len(set(question.answers))  # a stop string and an end token each
         logprob, rank = max(found)
         assert row["logprob"] == pytest.approx(logprob, abs=1e-4)
         assert row["greedy_rank"] == rank
@@ -185,10 +190,10 @@ def test_masses_are_those_of_every_answer_on_its_own(store: Store, experiment: E
 
 @torch.no_grad()
 def _read(
-    policy: Policy, responder: Responder[TreeEngine], question: Question, answer: str
+    policy: Policy, responder: Responder[TreeEngine], question: Question, target: tuple[int, ...]
 ) -> tuple[float, int]:
-    """Return the log-probability of an answer and the worst rank among its tokens."""
-    prompt, target = responder.prompt(question).token_ids, responder.target(answer)
+    """Return the log-probability of a response and the worst rank among its tokens."""
+    prompt = responder.prompt(question).token_ids
     logits_TV = policy.module(torch.tensor([[*prompt, *target]])).logits[0, len(prompt) - 1 : -1]
     target_T = torch.tensor(target)[:, None]
     chosen_T = logits_TV.gather(1, target_T)

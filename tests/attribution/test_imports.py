@@ -29,7 +29,7 @@ def trained_on(tmp_path: Path) -> Path:
 def test_an_imported_arm_is_known_by_its_weights_and_questions(
     tiny_model_folder: Path, trained_on: Path
 ) -> None:
-    arm = plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
+    arm = plan_import(tiny_model_folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
     assert arm is not None
     weights = str(arm.params["trained_weights"])
     name = f"{tiny_model_folder.name}-{weights[:6]}"
@@ -39,7 +39,7 @@ def test_an_imported_arm_is_known_by_its_weights_and_questions(
     assert arm.params["grader"] == "match-1"
     assert len(weights) == 16
     trained_on.write_text("question_id\nq1\n")
-    other = plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
+    other = plan_import(tiny_model_folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
     assert other is not None
     assert other.arm_id != arm.arm_id
 
@@ -52,9 +52,9 @@ def test_other_weights_in_a_folder_of_the_same_name_are_another_arm(
 ) -> None:
     """Else the answers of both would be taken for those of one arm."""
     folder = Path(shutil.copytree(tiny_model_folder, tmp_path / "theirs"))
-    first = plan_import(folder, trained_on, QUESTIONS, PARAMS)
+    first = plan_import(folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
     tiny_llama(seed=2).save_pretrained(folder)
-    second = plan_import(folder, trained_on, QUESTIONS, PARAMS)
+    second = plan_import(folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
     assert first is not None
     assert second is not None
     assert first.subset != second.subset
@@ -62,13 +62,13 @@ def test_other_weights_in_a_folder_of_the_same_name_are_another_arm(
 
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
-    assert plan_import(None, None, QUESTIONS, PARAMS) is None
+    assert plan_import(None, None, QUESTIONS, QUESTIONS[3:], PARAMS) is None
 
 
 def test_folder_and_list_go_together(tiny_model_folder: Path, trained_on: Path) -> None:
     for folder, file in ((tiny_model_folder, None), (None, trained_on)):
         with pytest.raises(ConfigError, match="--import-arm FOLDER and --trained-on FILE"):
-            plan_import(folder, file, QUESTIONS, PARAMS)
+            plan_import(folder, file, QUESTIONS, QUESTIONS[3:], PARAMS)
 
 
 def test_unknown_questions_are_refused_with_an_example(
@@ -76,14 +76,22 @@ def test_unknown_questions_are_refused_with_an_example(
 ) -> None:
     trained_on.write_text("question_id\nq1\nx7\nx8\n")
     with pytest.raises(DataError, match=r"names 2 questions .* such as 'x7'.*attrib query"):
-        plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
+        plan_import(tiny_model_folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
+
+
+def test_training_on_what_is_evaluated_on_is_refused(
+    tiny_model_folder: Path, trained_on: Path
+) -> None:
+    trained_on.write_text("question_id\nq1\nq3\n")
+    with pytest.raises(DataError, match=r"names 1 of the held-out questions, such as 'q3'"):
+        plan_import(tiny_model_folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
 
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
         (b"", "needs a header line with the column question_id"),
-        (b"question_id\n", "needs a header line with the column question_id"),
+        (b"question_id\n", "names no question"),
         (b"id\nq1\n", "needs a header line with the column question_id"),
         (b"question_id\n\xff\xfe\n", "cannot be read"),
         (None, "cannot be read"),
@@ -94,15 +102,15 @@ def test_a_list_that_is_none_is_refused(
 ) -> None:
     trained_on.unlink() if content is None else trained_on.write_bytes(content)
     with pytest.raises(ConfigError, match=complaint):
-        plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
+        plan_import(tiny_model_folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
 
 
 def test_rows_that_end_early_are_refused(tiny_model_folder: Path, trained_on: Path) -> None:
     trained_on.write_text("note,question_id\na,q1\nb\n")
     with pytest.raises((ConfigError, DataError)):
-        plan_import(tiny_model_folder, trained_on, QUESTIONS, PARAMS)
+        plan_import(tiny_model_folder, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path, trained_on: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
-        plan_import(tmp_path, trained_on, QUESTIONS, PARAMS)
+        plan_import(tmp_path, trained_on, QUESTIONS, QUESTIONS[3:], PARAMS)

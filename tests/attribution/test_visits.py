@@ -127,9 +127,12 @@ def test_accepted_answers_are_what_a_right_response_looks_like(base: Base) -> No
             assert base.grader.grade(question, text, False).verdict is Verdict.CORRECT
 
 
-def test_answers_of_a_chat_model_end_with_its_end_token(tiny_model_folder: Path) -> None:
+@pytest.mark.parametrize("is_chat", [True, False])
+def test_answers_are_targets_with_every_end_the_usual_one_first(
+    tiny_model_folder: Path, is_chat: bool
+) -> None:
     model = load_model(str(tiny_model_folder), "cpu")
-    style = choose_prompt_style(is_chat=True)
+    style = choose_prompt_style(is_chat)
     sample_set = SampleSet(
         str(tiny_model_folder),
         EngineName.TREE,
@@ -140,8 +143,14 @@ def test_answers_of_a_chat_model_end_with_its_end_token(tiny_model_folder: Path)
         0,
     )
     responder = Responder(TreeEngine(model), sample_set, model.tokenizer)
-    end = model.tokenizer.eos_token_id
-    assert responder.target("Paris") == (*model.tokenizer.encode("Paris"), end)
+    encode, own = model.tokenizer.encode, model.tokenizer.eos_token_id
+    others = sorted({*model.end_token_ids} - {own})
+    if is_chat:
+        expected = [(*encode("Paris"), end) for end in (own, *others)]
+    else:
+        expected = [tuple(encode(" Paris\n"))]
+        expected += [(*encode(" Paris"), end) for end in (own, *others)]
+    assert responder.targets("Paris") == expected
 
 
 def make_groups(*right_and_wrong: tuple[int, int]) -> tuple[list[Question], dict[str, Group]]:

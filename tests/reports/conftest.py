@@ -361,6 +361,8 @@ class Builder:
         self.place(setup, role, subset, arm_id)
         endings = self.recipe.endings.get(f"{role} {subset}", {}) if not prefix else {}
         ending = endings.get(seed, Ending("done", "", 1.0))
+        for index in members:
+            self.add("arm_questions", arm_id=arm_id, question_id=self.train[index])
         spent = self.make_visits(setup, arm_id, members, ending)
         self.add_run(
             arm_id, str(setup.params["method"]), seed, members.size, ending, *spent[-1][:3]

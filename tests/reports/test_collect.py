@@ -234,7 +234,7 @@ def test_ledger_against_a_recount(whole: Whole) -> None:
     }
     rows = rows_of(whole[1], "full")
     assert rows[0].bucket == "never-correct"
-    assert [row.trained_on for row in rows] == [12, 4, 12, 8, 4]
+    assert [row.trained_on_S for row in rows] == [(n,) * len(SEEDS) for n in (12, 4, 12, 8, 4)]
     assert sum(row.visits for row in rows) == len(visits)
     assert sum(row.gradient_share or 0.0 for row in rows) == pytest.approx(1.0)
     for row in rows:
@@ -265,11 +265,14 @@ def test_ledger_against_a_recount(whole: Whole) -> None:
         assert row.median_visits == np.median(tries)
 
 
-def test_controls_drawn_anew_have_no_number_of_questions(whole: Whole) -> None:
-    for row in rows_of(whole[1], "random, as many as never-correct"):
-        assert row.trained_on is None
+def test_controls_drawn_anew_are_counted_by_seed(whole: Whole) -> None:
+    rows = rows_of(whole[1], "random, as many as never-correct")
+    assert [sum(row.trained_on_S[seed] for row in rows) for seed in SEEDS] == [12] * len(SEEDS)
+    for row in rows:
         assert row.arm.questions == 12
-        assert max(row.visited_S) > 0
+        assert all(
+            visited <= there for visited, there in zip(row.visited_S, row.trained_on_S, strict=True)
+        )
 
 
 def test_curves_keep_every_rollout(build_study: Build) -> None:
