@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from attrib import __version__
+from attrib import __version__, data_command
 from attrib.ablate_command import ablate
 from attrib.config import DEFAULT_DATABASE, cache_folder, describe_environment
 from attrib.errors import AttribError, ConfigError
@@ -228,6 +228,7 @@ def bucket(
 
 
 app.command()(ablate)
+app.add_typer(data_command.app, name="data")
 
 
 @app.command()

@@ -19,6 +19,7 @@ from attrib.roles import Role
 if TYPE_CHECKING:
     from attrib.attribution.effects import Effect
     from attrib.attribution.plan import AblationPlan
+    from attrib.data.importing import ImportSummary
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
     from attrib.sampling.dry_run import SamplePlan
@@ -239,7 +240,30 @@ def _about(seconds: float | None) -> str:
 def print_status(found: "StudyStatus") -> None:
     """Print what a study holds."""
     _print(f"{found.path} ({found.megabytes:.1f} MB), writer: {found.writer or 'none'}")
-    for title, frame in found.tables.items():
+    print_titled(found.tables)
+
+
+def print_import(summary: "ImportSummary") -> None:
+    """Print what an import brought, and what it left out."""
+    what = "imported" if summary.is_new else "was imported before"
+    lines = [
+        f"{summary.dataset} {what}: {summary.questions:,} questions of {summary.rows:,} rows "
+        f"(format {summary.preset}), {summary.facts:,} facts, {summary.train:,} questions to train "
+        f"on and {summary.held_out:,} held out."
+    ]
+    if not summary.relations:
+        lines.append(
+            "No relations: `match` cannot hold other answers of a relation against a response."
+        )
+    lines += [f"Taken for one fact, {rule}: {n:,}" for rule, n in summary.linked.items()]
+    lines += [f"Dropped, {reason}: {n:,}" for reason, n in summary.dropped.items()]
+    lines += [f"  such as {example}" for example in summary.examples]
+    _print("\n".join(map(_make_visible, lines)))
+
+
+def print_titled(tables: Mapping[str, pl.DataFrame]) -> None:
+    """Print tables under their titles, leaving out the empty ones."""
+    for title, frame in tables.items():
         if not frame.is_empty():
             _print(title)
             print_frame(frame)

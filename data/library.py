@@ -36,7 +36,8 @@ def import_dataset(store: Store, dataset: str) -> None:
     if dataset != WORLDFACTS:
         if known.is_empty():
             raise ConfigError(
-                f"There is no data set '{dataset}' in {store.path}. Built in: {WORLDFACTS}"
+                f"There is no data set '{dataset}' in {store.path}. Built in: {WORLDFACTS}; others "
+                "are brought in with: attrib data import FILE"
             )
         return
     file = resources.files("attrib.data") / f"{WORLDFACTS}.csv"
@@ -58,17 +59,23 @@ def store_questions(
         "dataset": dataset,
         "path": path,
         "file_hash": file_hash,
+        "preset": WORLDFACTS,
         "rows": len(questions),
         "dropped": "[]",
     }
     with store.transaction() as transaction:
         transaction.append("imports", pl.DataFrame([record]), unless_present=["dataset"])
-        transaction.append("questions", _to_frame(questions), unless_present=["question_id"])
+        transaction.append("questions", to_frame(questions), unless_present=["question_id"])
 
 
 def load_dataset(store: Store, dataset: str) -> list[Question]:
     """Return every imported question of `dataset`, both splits, ordered by id."""
     return _read_questions(store, _SELECT, dataset=dataset)
+
+
+def load_every_question(store: Store) -> list[Question]:
+    """Return the questions of all data sets, ordered by id."""
+    return _read_questions(store, "SELECT * FROM questions ORDER BY question_id")
 
 
 def load_questions_of(store: Store, sample_set_id: str) -> list[Question]:
@@ -159,7 +166,8 @@ def hash_answers(question: Question) -> str:
     return content_hash([sorted(question.answers), question.answer_type])
 
 
-def _to_frame(questions: list[Question]) -> pl.DataFrame:
+def to_frame(questions: Sequence[Question]) -> pl.DataFrame:
+    """Return rows of the table `questions`."""
     rows = [
         {
             "question_id": q.question_id,
