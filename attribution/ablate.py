@@ -86,8 +86,9 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
                 runner.measure_imported(planned.arm, settings.import_arm)
             elif not runner.run(planned.arm):
                 failed.append(planned.arm.name)
-        effects = estimate_effects(store, experiment.experiment_id)
-        store_effects(store, experiment.experiment_id, effects)
+            else:  # a report made meanwhile, or after a kill, shows what there is
+                _estimate_again(store, experiment)
+        effects = _estimate_again(store, experiment)
         statuses = _read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,
@@ -189,6 +190,12 @@ def _estimate(
         settings,
         probe,
     )
+
+
+def _estimate_again(store: Store, experiment: Experiment) -> list[Effect]:
+    effects = estimate_effects(store, experiment.experiment_id)
+    store_effects(store, experiment.experiment_id, effects)
+    return effects
 
 
 def _say_what_is_not_kept(runner: Runner, plan: AblationPlan, settings: AblateSettings) -> None:

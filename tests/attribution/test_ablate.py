@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from attrib.attribution import ablate as ablation
 from attrib.attribution import runs, trainer
 from attrib.attribution.ablate import AblationSummary, plan_ablation
+from attrib.attribution.arms import Arm
 from attrib.attribution.plan import AblationPlan
 from attrib.attribution.policy import Policy
+from attrib.attribution.runs import Runner
 from attrib.attribution.settings import AblateSettings, Design
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
@@ -507,6 +509,22 @@ def test_weights_stay_as_they_are_asked_to(
     assert plan.kept_bytes - sum(weights) == pytest.approx(200 * rows, abs=20_000)
     model = Path(store.read("SELECT model FROM sample_sets").item()) / "model.safetensors"
     assert plan.disk_bytes - plan.kept_bytes == pytest.approx(2 * 3 * model.stat().st_size, rel=0.1)
+
+
+def test_what_is_done_when_a_run_is_interrupted_is_estimated(
+    store: Store, ablate_shortly: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_one = Runner.run
+
+    def run(self: Runner, arm: Arm) -> bool:
+        if arm.role is Role.ONLY:
+            raise KeyboardInterrupt
+        return run_one(self, arm)
+
+    monkeypatch.setattr(Runner, "run", run)
+    with pytest.raises(KeyboardInterrupt):
+        ablate_shortly(store, role=("only",), budget="updates=1", method="sft")
+    assert set(store.read("SELECT role FROM effects")["role"]) == {"base", "full"}
 
 
 def test_weights_of_arms_that_are_done_cannot_be_kept(
