@@ -120,3 +120,45 @@ def show(
     if as_json:
         return print_json(found)
     print_titled(found)
+
+
+@app.command()
+def split(
+    ctx: typer.Context,
+    db: Database = DEFAULT_DATABASE,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the facts that are only evaluated on.")
+    ] = 0.25,
+    seed: Annotated[int, typer.Option(help="Of the draw of these facts.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Draw anew which facts are held out, of the questions that the study has not used yet.
+
+    Example: `attrib data split --held-out 0.5 --seed 1`
+    """
+    from attrib.data.resplitting import SplitSettings, split_again
+    from attrib.tables import print_split
+
+    summary = split_again(Store(db), make_settings(ctx, SplitSettings))
+    if as_json:
+        return print_json(summary)
+    print_split(summary)
+
+
+@app.command()
+def audit(
+    db: Database = DEFAULT_DATABASE,
+    limit: Annotated[int, typer.Option(help="Links and rows of each kind to show.")] = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show which questions were taken for one fact and why, and what was left out.
+
+    Example: `attrib data audit --limit 20`
+    """
+    from attrib.data.overview import audit_facts
+    from attrib.tables import print_titled
+
+    found = audit_facts(Store(db), limit)
+    if as_json:
+        return print_json(found)
+    print_titled(found)

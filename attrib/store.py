@@ -64,6 +64,17 @@ class Transaction:
         self._connection.execute(f"INSERT INTO {table} BY NAME SELECT batch.* FROM batch {known}")
         self._connection.unregister("batch")
 
+    def update(self, table: str, key: str, frame: pl.DataFrame) -> None:
+        """Set the other columns of `frame` in the rows of `table` with the same `key`."""
+        columns = [name for name in frame.columns if name != key]
+        assert all(name.isidentifier() for name in (table, key, *columns)), columns
+        changes = ", ".join(f"{name} = batch.{name}" for name in columns)
+        self._connection.register("batch", frame)
+        self._connection.execute(
+            f"UPDATE {table} SET {changes} FROM batch WHERE {table}.{key} = batch.{key}"
+        )
+        self._connection.unregister("batch")
+
     def use(self, table: str, key: str, frame: pl.DataFrame) -> None:
         """Append the one row of `frame` unless its `key` is there, and make that row the newest."""
         self.append(table, frame, unless_present=[key])

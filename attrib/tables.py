@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from attrib.attribution.effects import Effect
     from attrib.attribution.plan import AblationPlan
     from attrib.data.importing import ImportSummary
+    from attrib.data.resplitting import SplitSummary
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
     from attrib.sampling.dry_run import SamplePlan
@@ -258,6 +259,17 @@ def print_import(summary: "ImportSummary") -> None:
     lines += [f"Taken for one fact, {rule}: {n:,}" for rule, n in summary.linked.items()]
     lines += [f"Dropped, {reason}: {n:,}" for reason, n in summary.dropped.items()]
     lines += [f"  such as {example}" for example in summary.examples]
+    _print("\n".join(map(_make_visible, lines)))
+
+
+def print_split(summary: "SplitSummary") -> None:
+    """Print what drawing the split again did."""
+    sides = ", ".join(f"{dataset} {count:,}" for dataset, count in summary.held_out.items())
+    lines = [
+        f"{summary.drawn:,} questions drawn again, {summary.moved:,} changed sides; "
+        f"{summary.kept:,} are built in or were used, and stayed. Held out: {sides}."
+    ]
+    lines += [f"Left out, it asks for a fact of both sides: {text}" for text in summary.left_out]
     _print("\n".join(map(_make_visible, lines)))
 
 

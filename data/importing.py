@@ -18,7 +18,7 @@ from attrib.config import Settings
 from attrib.data.hub import PREFIX, fetch
 from attrib.data.layouts import Layout
 from attrib.data.library import load_every_question, to_frame
-from attrib.data.parsing import Dropped, Parsed, hash_files, parse_files
+from attrib.data.parsing import Dropped, Parsed, general_reason, hash_files, parse_files
 from attrib.data.splits import Settled, settle
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
@@ -161,22 +161,13 @@ def _next_version(name: str, versions: int) -> str:
 
 
 def _write(store: Store, source: str, file_hash: str, parsed: Parsed, settled: Settled) -> None:
-    leaks = [
-        Dropped(
-            source,
-            0,
-            "it asks for a fact of both sides",
-            f"{one.draft.text} · train: {one.train.text} · held-out: {one.held_out.text}",
-        )
-        for one in settled.leaking
-    ]
     record = {
         "dataset": parsed.dataset,
         "path": source,
         "file_hash": file_hash,
         "preset": parsed.preset,
         "rows": parsed.rows,
-        "dropped": json.dumps([asdict(one) for one in (*parsed.dropped, *leaks)]),
+        "dropped": json.dumps([asdict(one) for one in (*parsed.dropped, *settled.dropped)]),
     }
     links = pl.DataFrame(settled.links, ["question_id", "other_id", "rule"], orient="row")
     with store.transaction() as transaction:
@@ -203,7 +194,7 @@ def _summarise(store: Store, dataset: str, *, is_new: bool) -> ImportSummary:
     imported = store.read(sql, dataset=dataset).row(0, named=True)
     counts = store.read(_COUNTS, dataset=dataset).row(0, named=True)
     dropped = [Dropped(**one) for one in json.loads(imported["dropped"])]
-    first = {general_reason(one): one for one in reversed(dropped)}
+    first = {general_reason(one.reason): one for one in reversed(dropped)}
     return ImportSummary(
         dataset=dataset,
         is_new=is_new,
@@ -215,12 +206,6 @@ def _summarise(store: Store, dataset: str, *, is_new: bool) -> ImportSummary:
         relations=counts["relations"],
         facts=counts["facts"],
         linked=dict(store.read(_LINKS, dataset=dataset).rows()),
-        dropped=dict(Counter(map(general_reason, dropped)).most_common()),
+        dropped=dict(Counter(general_reason(one.reason) for one in dropped).most_common()),
         examples=tuple(str(one) for one in first.values()),
     )
-
-
-def general_reason(dropped: Dropped) -> str:
-    """Return a reason without what is particular to the row."""
-    reason = re.sub(r" as [^:]*, row \d+$|: .*$|, in .*$", "", dropped.reason)
-    return re.sub(r"'.*'|\d[\d,]*", "…", reason)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from attrib.data.parsing import general_reason
 from attrib.errors import ConfigError
 from attrib.store import Store
 
@@ -26,6 +27,28 @@ _RELATIONS = """
     SELECT coalesce(relation, '(none)') AS relation, count(*) AS questions,
            count(*) FILTER (split = 'held-out') AS "held-out", count(DISTINCT fact_id) AS facts
     FROM questions WHERE dataset = $dataset GROUP BY ALL ORDER BY questions DESC, relation
+"""
+_FACTS = """
+    SELECT count(*) AS facts, count(*) FILTER (n > 1) AS "of several questions",
+           max(n) AS "questions of the largest",
+           count(*) FILTER (datasets > 1) AS "in several sets",
+           count(*) FILTER (sides > 1) AS "on both sides"
+    FROM (SELECT count(*) AS n, count(DISTINCT dataset) AS datasets, count(DISTINCT split) AS sides
+          FROM questions GROUP BY fact_id)
+"""
+_RULES = "SELECT rule, count(*) AS links FROM fact_links GROUP BY rule ORDER BY links DESC"
+_LINKED = """
+    SELECT one.dataset, one.text, one.answers[1] AS answer,
+           other.dataset AS "other set", other.text AS "other text",
+           other.answers[1] AS "other answer"
+    FROM fact_links AS link JOIN questions AS one USING (question_id)
+    JOIN questions AS other ON other.question_id = link.other_id
+    WHERE rule = $rule ORDER BY one.dataset = other.dataset, hash(link.other_id) LIMIT $limit
+"""
+_REASONS = """
+    SELECT dataset, row ->> 'reason' AS reason, row ->> 'text' AS text
+    FROM (SELECT dataset, unnest(from_json(dropped, '["JSON"]')) AS row FROM imports)
+    ORDER BY ALL
 """
 
 
@@ -52,3 +75,19 @@ def describe_dataset(store: Store, dataset: str, limit: int) -> Mapping[str, pl.
             dropped[:limit], schema=["file", "row", "reason", "text"]
         ),
     }
+
+
+def audit_facts(store: Store, limit: int) -> Mapping[str, pl.DataFrame]:
+    """Return tables by title: facts, links by rule with texts of both ends, what was left out."""
+    rules = store.read(_RULES)
+    tables = {"Facts": store.read(_FACTS), "Links": rules}
+    for rule in rules["rule"]:
+        tables[f"Taken for one fact: {rule}"] = store.read(_LINKED, rule=rule, limit=limit)
+    reasons = store.read(_REASONS)
+    general = pl.col("reason").map_elements(general_reason, pl.String)
+    tables["Left out"] = (
+        reasons.with_columns(reason=general)
+        .group_by("dataset", "reason", maintain_order=True)
+        .agg(rows=pl.len(), example=pl.col("text").first())
+    )
+    return tables

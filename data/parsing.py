@@ -4,6 +4,7 @@ A row that cannot be used is dropped with its file, number and reason, and the o
 `strict` refuses the files instead. Refuses files without a usable row.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,12 @@ def parse_files(
         tuple(parser.drafts),
         tuple(parser.dropped),
     )
+
+
+def general_reason(reason: str) -> str:
+    """Return why a row was dropped, without what is particular to it."""
+    reason = re.sub(r" as [^:]*, row \d+$|: .*$|, in .*$", "", reason)
+    return re.sub(r"'.*'|\d[\d,]*", "…", reason)
 
 
 def hash_files(paths: Sequence[Path]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from attrib.config import content_hash
 from attrib.data.facts import find_links, join
-from attrib.data.parsing import Draft
+from attrib.data.parsing import Draft, Dropped
 from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError
 
@@ -40,6 +40,19 @@ class Settled:
     questions: tuple[Question, ...]
     leaking: tuple[Leaking, ...]
     links: tuple[tuple[str, str, str], ...]
+
+    @property
+    def dropped(self) -> list[Dropped]:
+        """Return what is leaking as rows that were dropped, with the questions in its way."""
+        return [
+            Dropped(
+                one.draft.question_id,
+                0,
+                "it asks for a fact of both sides",
+                f"{one.draft.text} · train: {one.train.text} · held-out: {one.held_out.text}",
+            )
+            for one in self.leaking
+        ]
 
 
 def settle(
