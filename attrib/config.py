@@ -20,12 +20,13 @@ from attrib.errors import ConfigError
 
 DEFAULT_DATABASE = Path("attrib.duckdb")
 PACKAGES = ("torch", "transformers", "duckdb", "polars", "numpy", "scipy", "typer", "pydantic")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 HASH_LENGTH = 16  # hex digits of SHA-256: 64 bits, no collision below a billion items
 
 
 def canonical_json(value: object) -> str:
     """Return `value` as JSON that is equal whenever the values are equal."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def content_hash(value: object) -> str:

@@ -86,8 +86,11 @@ def join(count: int, links: Iterable[Link]) -> list[list[int]]:
 
 def fold(text: str) -> str:
     """Return the words of a text in lower case, without accents and articles."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
-    words = _WORD.findall("".join(c for c in plain if not unicodedata.combining(c)))
+    plain = text.casefold()
+    if not plain.isascii():
+        parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+        plain = "".join(c for c in parts if not unicodedata.combining(c))
+    words = _WORD.findall(plain)
     return " ".join([word for word in words if word not in _ARTICLES] or words)
 
 

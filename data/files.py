@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ FORMATS = ("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet")
 FOREIGN = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"PK\x03\x04": "a zip archive"}
 """First bytes of files that are often mistaken for text."""
 SAVE_AS_UTF8 = "save the file as UTF-8"
+_ODD_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 csv.field_size_limit(sys.maxsize)  # what is too long for a question is dropped with its row
 
@@ -143,8 +145,9 @@ def _read_json(path: Path, text: TextIO) -> Iterator[Row | Unreadable]:
         items = lists[0] if len(lists) == 1 else [items]
     if not isinstance(items, list):
         raise DataError(f"{path} holds no list of questions.")
+    is_plain = _is_plain(content)
     for number, item in enumerate(items, start=1):
-        yield _check_object(number, item)
+        yield _check_object(number, item, is_plain)
 
 
 def _read_lines(text: TextIO) -> Iterator[Row | Unreadable]:
@@ -152,7 +155,7 @@ def _read_lines(text: TextIO) -> Iterator[Row | Unreadable]:
         if not line.strip():
             continue
         try:
-            yield _check_object(number, json.loads(line))
+            yield _check_object(number, json.loads(line), _is_plain(line))
         except json.JSONDecodeError as error:
             yield Unreadable(number, f"not valid JSON ({error.msg}, column {error.colno})")
 
@@ -166,10 +169,21 @@ def _read_parquet(path: Path, stream: BinaryIO) -> Iterator[Row]:
         yield Row(number, cells)
 
 
-def _check_object(number: int, item: object) -> Row | Unreadable:
+def _is_plain(json_text: str) -> bool:
+    """Tell whether nothing that is written here can be half a character, or none."""
+    try:
+        json_text.encode()
+    except UnicodeEncodeError:
+        return False
+    return _ODD_ESCAPE.search(json_text) is None
+
+
+def _check_object(number: int, item: object, is_plain: bool) -> Row | Unreadable:
     if not isinstance(item, dict):
         return Unreadable(number, f"a {type(item).__name__} instead of an object")
-    return _check(number, item, json.dumps(item, ensure_ascii=False))
+    if is_plain:
+        return Row(number, item)
+    return _check(number, item, json.dumps(item, ensure_ascii=False).replace(r"\u0000", "\0"))
 
 
 def _check(number: int, cells: Mapping[str, object], text: str) -> Row | Unreadable:

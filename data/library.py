@@ -168,29 +168,26 @@ def hash_answers(question: Question) -> str:
 
 def to_frame(questions: Sequence[Question]) -> pl.DataFrame:
     """Return rows of the table `questions`."""
-    rows = [
-        {
-            "question_id": q.question_id,
-            "dataset": q.dataset,
-            "split": str(q.split),
-            "text": q.text,
-            "answers": list(q.answers),
-            "answer_type": str(q.answer_type),
-            "subject": q.subject,
-            "relation": q.relation,
-            "fact_id": q.fact_id,
-            "popularity": q.popularity,
-            "flags": list(q.flags),
-            "answers_hash": hash_answers(q),
-        }
-        for q in questions
-    ]
-    return pl.DataFrame(
-        rows,
-        schema_overrides={
-            "popularity": pl.Int64,
-            "answers": pl.List(pl.String),
-            "flags": pl.List(pl.String),
-        },
-        infer_schema_length=None,
+    columns = {name: [getattr(q, name) for q in questions] for name in _SCHEMA}
+    hashes = [hash_answers(q) for q in questions]
+    return pl.DataFrame(columns, _SCHEMA).with_columns(
+        answers_hash=pl.Series(hashes, dtype=pl.String)
     )
+
+
+_TEXTS = (
+    "question_id",
+    "dataset",
+    "split",
+    "text",
+    "answer_type",
+    "subject",
+    "relation",
+    "fact_id",
+)
+_SCHEMA = {
+    **dict.fromkeys(_TEXTS, pl.String),
+    "popularity": pl.Int64,
+    "answers": pl.List(pl.String),
+    "flags": pl.List(pl.String),
+}

@@ -5,13 +5,13 @@ drawn with a seed, in the same proportion in every relation. Refuses nothing: a 
 for a fact of both sides is left out and named.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from attrib.config import content_hash
 from attrib.data.facts import find_links, join
 from attrib.data.parsing import Draft, Dropped
 from attrib.data.questions import Question, Split
@@ -84,8 +84,9 @@ def settle(
         old = [settled[place] for place in members if place < known]
         by_side = {question.split: question for question in reversed(old)}
         if not old:
-            fact_id = content_hash([drafts[new[0] - known].question_id])
-            free.append((drafts[new[0] - known].relation or "", fact_id, new))
+            first = min((drafts[place - known] for place in new), key=lambda d: d.question_id)
+            fact_id = first.question_id  # a fact is named after one of its questions
+            free.append((first.relation or "", fact_id, new))
         elif len(by_side) == 1:
             fact_id = min(question.fact_id for question in old)
             sides |= dict.fromkeys(new, old[0].split)
@@ -119,7 +120,8 @@ def _draw(
     Every relation gets its share of held-out facts to within one, however small it is.
     """
     ordered = sorted(
-        (relation, content_hash([seed, fact]), places) for relation, fact, places in free
+        (relation, hashlib.sha256(f"{seed}:{fact}".encode()).digest(), places)
+        for relation, fact, places in free
     )
     start = np.random.default_rng(seed).random()
     sides: dict[int, Split] = {}

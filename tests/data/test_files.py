@@ -82,6 +82,8 @@ def test_columns_may_be_named_where_the_file_has_no_header(tmp_path: Path) -> No
         ("a.jsonl", b'{"q":"x"}\n{"q":"\xe9"}\n{"q":"z"}\n', 2, "the byte 0xe9 is not UTF-8"),
         ("a.json", b'[{"q":"x"},{"q":"\\ud83d"},{"q":"z"}]', 2, "half a character is not UTF-8"),
         ("a.json", b'[{"q":"x"},"y",{"q":"z"}]', 2, "a str instead of an object"),
+        ("a.jsonl", b'{"q":"x"}\n{"q":"\\u0000"}\n{"q":"z"}\n', 2, "a NUL byte"),
+        ("a.jsonl", b'{"q":"x"}\n{"q":"\\uDEAD"}\n{"q":"\\ud83d\\ude00"}\n', 2, "half a char"),
     ],
 )
 def test_a_row_that_cannot_be_read_takes_no_other_with_it(
