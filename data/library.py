@@ -185,9 +185,9 @@ _TEXTS = (
     "relation",
     "fact_id",
 )
-_SCHEMA = {
-    **dict.fromkeys(_TEXTS, pl.String),
-    "popularity": pl.Int64,
+_SCHEMA: dict[str, pl.DataType] = {
+    **{name: pl.String() for name in _TEXTS},
+    "popularity": pl.Int64(),
     "answers": pl.List(pl.String),
     "flags": pl.List(pl.String),
 }
