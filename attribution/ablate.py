@@ -77,7 +77,8 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         _refuse_full_disk(store, plan)
         runner = Runner(store, experiment, settings)
         _say_what_is_not_kept(runner, plan, settings)
-        failed = []
+        failed: list[str] = []
+        effects: list[Effect] = []
         for planned in plan.runs:
             if not planned.is_owed:  # a kill may have come between the last write and this
                 runner.clean_up(planned.arm)
@@ -86,9 +87,9 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
                 runner.measure_imported(planned.arm, settings.import_arm)
             elif not runner.run(planned.arm):
                 failed.append(planned.arm.name)
-            else:  # a report made meanwhile, or after a kill, shows what there is
-                _estimate_again(store, experiment)
-        effects = _estimate_again(store, experiment)
+            if planned.is_owed or planned is plan.runs[-1]:
+                # After every run: a report made meanwhile, or after a kill, shows what there is.
+                effects = _estimate_again(store, experiment)
         statuses = _read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,

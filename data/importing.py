@@ -17,9 +17,9 @@ import polars as pl
 from attrib.config import Settings
 from attrib.data.hub import PREFIX, fetch
 from attrib.data.layouts import Layout
-from attrib.data.library import load_every_question, to_frame
-from attrib.data.parsing import Dropped, Parsed, general_reason, hash_files, parse_files
-from attrib.data.splits import Settled, settle
+from attrib.data.library import load_every_question, store_questions
+from attrib.data.parsing import Dropped, general_reason, hash_files, parse_files
+from attrib.data.splits import settle
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
 from attrib.store import Store
@@ -109,7 +109,17 @@ def import_files(store: Store, settings: ImportSettings) -> ImportSummary:
                 settings.held_out,
                 settings.seed,
             )
-            _write(store, settings.source, file_hash, parsed, settled)
+            store_questions(
+                store,
+                dataset,
+                settings.source,
+                file_hash,
+                settled.questions,
+                preset=parsed.preset,
+                rows=parsed.rows,
+                dropped=[asdict(one) for one in (*parsed.dropped, *settled.dropped)],
+                links=settled.links,
+            )
         return _summarise(store, dataset, is_new=not len(same))
 
 
@@ -158,23 +168,6 @@ def _name_after(paths: list[Path]) -> str:
 
 def _next_version(name: str, versions: int) -> str:
     return f"{name}{_VERSION}{versions + 1}" if versions else name
-
-
-def _write(store: Store, source: str, file_hash: str, parsed: Parsed, settled: Settled) -> None:
-    record = {
-        "dataset": parsed.dataset,
-        "path": source,
-        "file_hash": file_hash,
-        "preset": parsed.preset,
-        "rows": parsed.rows,
-        "dropped": json.dumps([asdict(one) for one in (*parsed.dropped, *settled.dropped)]),
-    }
-    links = pl.DataFrame(settled.links, ["question_id", "other_id", "rule"], orient="row")
-    with store.transaction() as transaction:
-        transaction.append("imports", pl.DataFrame([record]), unless_present=["dataset"])
-        transaction.append("questions", to_frame(settled.questions), ["question_id"])
-        if len(links):
-            transaction.append("fact_links", links)
 
 
 _COUNTS = """

@@ -8,7 +8,7 @@ asks from templates, relation and subject are read off the question.
 import ast
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -56,6 +56,10 @@ class Layout:
         more = (self.relation, self.popularity, self.kind)
         return tuple(dict.fromkeys(name for name in (*named, *more) if name))
 
+    def missing(self, there: Collection[str]) -> list[str]:
+        """Return the columns that are not among those of a file."""
+        return [name for name in self.columns if name.split(".")[0] not in there]
+
 
 POPQA_TEMPLATES = (
     ("What is {}'s occupation?", "occupation"),
@@ -75,7 +79,7 @@ POPQA_TEMPLATES = (
     ("Who is the mother of {}?", "mother"),
     ("What is the capital of {}?", "capital"),
 )
-"""Of Mallen et al. 2023 (arXiv 2212.10511), table 5; the relations in their words."""
+"""Of Mallen et al. 2023 (arXiv 2212.10511); the relations in their words."""
 
 ENTITY_TEMPLATES = (
     ("Which country is {} located in?", "P17"),
@@ -173,9 +177,9 @@ def choose_layout(preset: str, columns: Iterable[str], path: object) -> Layout:
     there = set(columns)
     layouts = PRESETS[preset]
     for layout in layouts:
-        if {name.split(".")[0] for name in layout.columns} <= there:
+        if not layout.missing(there):
             return layout
-    missing = [name for name in layouts[-1].columns if name.split(".")[0] not in there]
+    missing = layouts[-1].missing(there)
     raise ConfigError(
         f"{path} has no column {missing[0]!r}, which --format {preset} needs; it has "
         f"{', '.join(sorted(there))}. Name its columns: --question-column, --answers-column."
@@ -187,7 +191,7 @@ def guess_layout(columns: Iterable[str]) -> Layout | None:
     there = set(columns)
     for layouts in PRESETS.values():
         for layout in layouts:
-            if not layout.header and {name.split(".")[0] for name in layout.columns} <= there:
+            if not layout.header and not layout.missing(there):
                 return layout
     return None
 

@@ -5,7 +5,8 @@ since it was imported: the questions of a study never change under its rollouts.
 """
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import polars as pl
@@ -13,7 +14,7 @@ import polars as pl
 from attrib.config import content_hash
 from attrib.data.questions import WORLDFACTS, AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError, DataError, StoreError
-from attrib.store import Store
+from attrib.store import Store, Transaction
 
 _SELECT = "SELECT * FROM questions WHERE dataset = $dataset ORDER BY question_id"
 _SELECT_OF_SAMPLE_SET = """
@@ -52,20 +53,49 @@ def import_dataset(store: Store, dataset: str) -> None:
 
 
 def store_questions(
-    store: Store, dataset: str, path: str, file_hash: str, questions: list[Question]
+    store: Store,
+    dataset: str,
+    path: str,
+    file_hash: str,
+    questions: Sequence[Question],
+    *,
+    preset: str = WORLDFACTS,
+    rows: int | None = None,
+    dropped: Sequence[Mapping[str, object]] = (),
+    links: Sequence[tuple[str, str, str]] = (),
 ) -> None:
-    """Write an import and its questions as one batch. Only inside `store.writing`."""
+    """Write an import and its questions as one batch. Only inside `store.writing`.
+
+    Args:
+        store: the study.
+        dataset: the name of the data set.
+        path: where it came from.
+        file_hash: of its files.
+        questions: what was made of them.
+        preset: how they are laid out.
+        rows: how many they have; by default one for each question.
+        dropped: rows that became no question.
+        links: between questions that are one fact.
+    """
     record = {
         "dataset": dataset,
         "path": path,
         "file_hash": file_hash,
-        "preset": WORLDFACTS,
-        "rows": len(questions),
-        "dropped": "[]",
+        "preset": preset,
+        "rows": len(questions) if rows is None else rows,
+        "dropped": json.dumps(list(dropped)),
     }
     with store.transaction() as transaction:
         transaction.append("imports", pl.DataFrame([record]), unless_present=["dataset"])
         transaction.append("questions", to_frame(questions), unless_present=["question_id"])
+        append_links(transaction, links)
+
+
+def append_links(transaction: Transaction, links: Sequence[tuple[str, str, str]]) -> None:
+    """Write which questions were taken for one fact, and by which rule."""
+    if links:
+        names = ["question_id", "other_id", "rule"]
+        transaction.append("fact_links", pl.DataFrame(links, names, orient="row"))
 
 
 def load_dataset(store: Store, dataset: str) -> list[Question]:

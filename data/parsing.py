@@ -38,17 +38,18 @@ NUMERIC = "number"
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A row that was not imported."""
+    """What was not imported: a row of a file, or a question by its id, which has no row."""
 
     file: str
-    row: int
+    row: int | None
     reason: str
     text: str = ""
 
     def __str__(self) -> str:
         """Return it for people."""
         shown = f" ({self.text!r})" if self.text else ""
-        return f"{self.file}, row {self.row}: {self.reason}{shown}"
+        place = self.file if self.row is None else f"{self.file}, row {self.row}"
+        return f"{place}: {self.reason}{shown}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def _settle_layout(path: Path, preset: str | None, columns: Layout | None) -> La
         raise DataError(f"{path}: no row can be read. Look at its first lines.")
     there = list(first.cells)
     if columns is not None:
-        missing = [name for name in columns.columns if name.split(".")[0] not in there]
+        missing = columns.missing(there)
         if missing:
             raise ConfigError(f"{path} has no column {missing[0]!r}; it has {', '.join(there)}.")
         return columns

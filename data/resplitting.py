@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 import polars as pl
 
 from attrib.config import Settings
-from attrib.data.library import load_every_question
+from attrib.data.library import append_links, load_every_question
 from attrib.data.parsing import Draft
 from attrib.data.questions import WORLDFACTS, Question, Split
 from attrib.data.splits import Settled, settle
@@ -115,9 +115,7 @@ def _replace(
         orient="row",
     )
     transaction.update("questions", "question_id", places)
-    if found.links:
-        links = pl.DataFrame(found.links, ["question_id", "other_id", "rule"], orient="row")
-        transaction.append("fact_links", links)
+    append_links(transaction, found.links)
     if found.leaking:
         gone = [one.draft.question_id for one in found.leaking]
         transaction.execute(

@@ -47,7 +47,7 @@ class Settled:
         return [
             Dropped(
                 one.draft.question_id,
-                0,
+                None,
                 "it asks for a fact of both sides",
                 f"{one.draft.text} · train: {one.train.text} · held-out: {one.held_out.text}",
             )

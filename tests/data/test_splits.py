@@ -26,7 +26,8 @@ def question(number: int, split: Split, fact_id: str, **changes: object) -> Ques
 
 def test_every_relation_gets_its_share_to_within_one() -> None:
     sizes = {"a": 400, "b": 41, "c": 3, "d": 1, "e": 1, "f": 1, "g": 1}
-    drafts = [draft(hash((r, i)), r, text=f"{r} {i}") for r, n in sizes.items() for i in range(n)]
+    texts = [(relation, f"{relation} {i}") for relation, n in sizes.items() for i in range(n)]
+    drafts = [draft(i, relation, text=text) for i, (relation, text) in enumerate(texts)]
     for seed in range(5):
         settled = settle("mine", drafts, [], 0.25, seed)
         held = Counter(q.relation for q in settled.questions if q.split is Split.HELD_OUT)
