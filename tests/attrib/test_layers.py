@@ -22,14 +22,24 @@ ALLOWED: dict[str, set[str]] = {
     "attribution": {"attribution", "sampling", "data", "analysis", *BASE},
     "reports": {"reports", "data", "analysis", *BASE},
 }
-COMMAND_LINE = {"", "cli", "ablate_command", "options", "__main__", "study", "tables", "inspection"}
+COMMAND_LINE = {
+    "",
+    "__main__",
+    "ablate_command",
+    "cli",
+    "data_command",
+    "inspection",
+    "options",
+    "study",
+    "tables",
+}
 """The uppermost layer, which may import everything; the empty name is `attrib` itself."""
 
 ONLY_IN = {
     "duckdb": {"attrib.store"},
     "filelock": {"attrib.store", "attrib.sampling.models"},
     "matplotlib": {"attrib.reports.*"},
-    "typer": {"attrib.cli", "attrib.ablate_command", "attrib.options"},
+    "typer": {"attrib.cli", "attrib.ablate_command", "attrib.data_command", "attrib.options"},
     "peft": {"attrib.attribution.policy"},
     "trl": set(),
     "torch": {"attrib.sampling.*", "attrib.attribution.*"},
