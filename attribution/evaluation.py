@@ -4,8 +4,8 @@ Owns the rows of the table `evaluations`. What is evaluated is the same for all 
 experiment, and part of their identity, since weights are usually not kept.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import polars as pl
@@ -13,10 +13,10 @@ import polars as pl
 from attrib.config import content_hash
 from attrib.data.questions import Question
 from attrib.progress import track
-from attrib.sampling.engine import Engine, FinishReason, Request, Rollout
-from attrib.sampling.grading import Graded, Grader
+from attrib.sampling.engine import Engine, Request, Rollout
+from attrib.sampling.grading import Grader
 from attrib.sampling.responder import Responder
-from attrib.sampling.verdicts import Verdicts
+from attrib.sampling.verdicts import Verdicts, to_response
 from attrib.sampling.voting import final_answer, vote
 
 EVALUATION_SEED = 0  # every arm answers with the same randomness, which pairs them further
@@ -75,6 +75,13 @@ class EvaluationPlan:
         }
 
 
+_Answers = tuple[Question, list[Rollout]]
+_ROWS = {
+    **dict.fromkeys(("arm_id", "question_id", "decoding", "text", "verdict", "detail"), pl.String),
+    **{"step": pl.Int64, "rollout": pl.Int64, "eval_grader": pl.String, "logprob": pl.Float64},
+}
+
+
 class Evaluator:
     """Asks one model and grades what it says."""
 
@@ -86,37 +93,29 @@ class Evaluator:
 
     def greedy(self, questions: Sequence[Question], step: int) -> pl.DataFrame:
         """Return one row per question: its greedy answer."""
-        return _to_frame(
-            [
-                self._row(question, rollout, step, Decoding.GREEDY)
-                for question, [rollout] in self._ask(questions, 1, "Evaluating", greedy=True)
-            ]
-        )
+        answers = self._ask(questions, 1, "Evaluating", greedy=True)
+        return self._grade(answers, step, Decoding.GREEDY)
 
     def samples(self, questions: Sequence[Question], step: int, n: int) -> pl.DataFrame:
         """Return n sampled answers per question, and the vote among them."""
-        rows = []
-        for question, rollouts in self._ask(questions, n, "Sampling answers", greedy=False):
-            rows += [self._row(question, one, step, Decoding.SAMPLE) for one in rollouts]
-            winner = vote(question, rollouts)
-            if winner is not None:
-                rows.append({**self._row(question, winner, step, Decoding.MAJORITY), "rollout": 0})
-        return _to_frame(rows)
+        answers = self._ask(questions, n, "Sampling answers", greedy=False)
+        winners = [(question, vote(question, rollouts)) for question, rollouts in answers]
+        votes = [(question, [replace(winner, index=0)]) for question, winner in winners if winner]
+        return pl.concat(
+            [
+                self._grade(answers, step, Decoding.SAMPLE),
+                self._grade(votes, step, Decoding.MAJORITY),
+            ]
+        )
 
     def chain_of_thought(self, questions: Sequence[Question], step: int) -> pl.DataFrame:
         """Return one row per question: the answer at the end of its greedy reasoning."""
-        rows = []
-        for question, [rollout] in self._ask(questions, 1, "Reasoning", greedy=True):
-            answer = final_answer(rollout.text)
-            truncated = rollout.finish_reason == FinishReason.LENGTH
-            graded = self._verdicts.grade_text(question, answer, truncated)
-            row = self._row(question, rollout, step, Decoding.CHAIN_OF_THOUGHT, graded)
-            rows.append(row)
-        return _to_frame(rows)
+        answers = self._ask(questions, 1, "Reasoning", greedy=True)
+        return self._grade(answers, step, Decoding.CHAIN_OF_THOUGHT, final_answer)
 
     def _ask(
         self, questions: Sequence[Question], n: int, doing: str, *, greedy: bool
-    ) -> list[tuple[Question, list[Rollout]]]:
+    ) -> list[_Answers]:
         self._verdicts.prepare(questions)
         requests = [Request(q.question_id, self._responder.prompt(q), 0, n) for q in questions]
         answers = []
@@ -126,31 +125,35 @@ class Evaluator:
                 advance(1)
         return answers
 
-    def _row(
+    def _grade(
         self,
-        question: Question,
-        rollout: Rollout,
+        answers: Sequence[_Answers],
         step: int,
         decoding: Decoding,
-        graded: Graded | None = None,
-    ) -> dict[str, object]:
-        graded = graded or self._verdicts.grade(question, rollout)
-        return {
-            "arm_id": self._arm_id,
-            "step": step,
-            "question_id": question.question_id,
-            "decoding": str(decoding),
-            "rollout": rollout.index,
-            "text": rollout.text,
-            "verdict": str(graded.verdict),
-            "detail": graded.detail,
-            "eval_grader": self._verdicts.grader.fingerprint,
-            "logprob": rollout.logprob,
-        }
-
-
-def _to_frame(rows: Sequence[dict[str, object]]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema_overrides={"logprob": pl.Float64})
+        read: Callable[[str], str] = str,
+    ) -> pl.DataFrame:
+        """Return one row per rollout; what `read` finds in its text is graded."""
+        pairs = [(question, rollout) for question, rollouts in answers for rollout in rollouts]
+        responses = [to_response(question, rollout) for question, rollout in pairs]
+        graded = self._verdicts.grade(
+            [one and one._replace(text=read(one.text)) for one in responses]
+        )
+        rows = [
+            {
+                "arm_id": self._arm_id,
+                "step": step,
+                "question_id": question.question_id,
+                "decoding": str(decoding),
+                "rollout": rollout.index,
+                "text": rollout.text,
+                "verdict": str(one.verdict),
+                "detail": one.detail,
+                "eval_grader": self._verdicts.grader.fingerprint,
+                "logprob": rollout.logprob,
+            }
+            for (question, rollout), one in zip(pairs, graded, strict=True)
+        ]
+        return pl.DataFrame(rows, schema=_ROWS)
 
 
 def _hash(questions: Sequence[Question]) -> str:

@@ -26,7 +26,8 @@ from attrib.data.library import (
 from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError, DataError
 from attrib.sampling.engine import EngineName
-from attrib.sampling.grading import Grader, make_grader
+from attrib.sampling.graders import make_grader
+from attrib.sampling.grading import Grader
 from attrib.sampling.models import load_files
 from attrib.sampling.responder import ModelIdentity, SampleSet
 from attrib.store import Store

@@ -6,6 +6,7 @@ Ungraded rollouts leave their group before anything is computed from it.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from attrib.sampling.grading import Verdict
 from attrib.sampling.randomness import derive_seed
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
-from attrib.sampling.verdicts import Verdicts
+from attrib.sampling.verdicts import Verdicts, to_response
 from attrib.store import Store
 
 _GRADED = """
@@ -64,25 +65,36 @@ class FreshRollouts:
         ]
         with self._policy.precision():
             drawn = list(in_order(self._responder.respond(requests, self._seed)))
+        responses = [
+            to_response(question, rollout)
+            for question, rollouts in zip(questions, drawn, strict=True)
+            for rollout in rollouts
+        ]
+        graded = iter(self._verdicts.grade(responses))
         visits = []
         for i, (question, request, rollouts) in enumerate(
             zip(questions, requests, drawn, strict=True)
         ):
-            group = self._grade(question, request.prompt.token_ids, rollouts)
+            verdicts = [one.verdict for one in islice(graded, len(rollouts))]
+            group = _make_group(question, request.prompt.token_ids, rollouts, verdicts)
             visits.append(Visit(first + i, question, group, len(rollouts), group.has_both))
         return visits
 
-    def _grade(
-        self, question: Question, prompt: tuple[int, ...], rollouts: Sequence[Rollout]
-    ) -> Group:
-        """Return the group of the rollouts that could be graded."""
-        kept, correct = [], []
-        for rollout in rollouts:
-            verdict = self._verdicts.grade(question, rollout).verdict
-            if verdict in (Verdict.CORRECT, Verdict.INCORRECT):
-                kept.append(rollout.token_ids)
-                correct.append(verdict is Verdict.CORRECT)
-        return Group(question.question_id, prompt, tuple(kept), np.array(correct, dtype=np.bool_))
+
+def _make_group(
+    question: Question,
+    prompt: tuple[int, ...],
+    rollouts: Sequence[Rollout],
+    verdicts: Sequence[Verdict],
+) -> Group:
+    """Return the group of the rollouts that could be graded."""
+    kept = [
+        (rollout.token_ids, verdict is Verdict.CORRECT)
+        for rollout, verdict in zip(rollouts, verdicts, strict=True)
+        if verdict in (Verdict.CORRECT, Verdict.INCORRECT)
+    ]
+    correct = np.array([is_correct for _, is_correct in kept], dtype=np.bool_)
+    return Group(question.question_id, prompt, tuple(token_ids for token_ids, _ in kept), correct)
 
 
 class StoredGroups:

@@ -18,7 +18,8 @@ from attrib.data.questions import Question, load_worldfacts
 from attrib.sampling.engine import Engine, FinishReason, Request, Rollout, in_order
 from attrib.sampling.engines import EngineSettings, find_source
 from attrib.sampling.generate import TransformersEngine
-from attrib.sampling.grading import Verdict, make_grader
+from attrib.sampling.graders import make_grader
+from attrib.sampling.grading import Grader, Verdict, grade_one
 from attrib.sampling.models import load_model
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
@@ -87,9 +88,9 @@ def main() -> None:
     sys.exit(not passed)
 
 
-def _is_correct(grader: object, question: Question, rollout: Rollout) -> bool:
+def _is_correct(grader: Grader, question: Question, rollout: Rollout) -> bool:
     truncated = rollout.finish_reason == FinishReason.LENGTH
-    return grader.grade(question, rollout.text, truncated).verdict == Verdict.CORRECT
+    return grade_one(grader, question, rollout.text, truncated).verdict == Verdict.CORRECT
 
 
 def _homogeneity(one_Q: np.ndarray, other_Q: np.ndarray, n: int) -> float:

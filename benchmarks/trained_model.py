@@ -13,7 +13,7 @@ from attrib.data.library import import_dataset, load_dataset, select_questions
 from attrib.data.questions import WORLDFACTS, Question, Split
 from attrib.roles import Role
 from attrib.sampling.engines import EngineSettings, find_source
-from attrib.sampling.grading import make_grader
+from attrib.sampling.graders import make_grader
 from attrib.sampling.models import load_model
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine

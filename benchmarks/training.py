@@ -122,7 +122,7 @@ def _load(
     from attrib.config import content_hash
     from attrib.data.questions import Split, load_worldfacts
     from attrib.sampling.engines import EngineSettings, find_source
-    from attrib.sampling.grading import make_grader
+    from attrib.sampling.graders import make_grader
 
     settings = EngineSettings(
         model=arguments.model,

@@ -18,7 +18,7 @@ from attrib.attribution.groups import Group
 from attrib.attribution.objective import group_advantages
 from attrib.data.questions import Question
 from attrib.sampling.engine import Prompt, SamplingParams
-from attrib.sampling.grading import Grader, Verdict
+from attrib.sampling.grading import Grader, Verdict, grade_one
 from attrib.sampling.models import LanguageModel
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
@@ -65,7 +65,9 @@ class Workload:
         for tokens in completions:
             truncated = tokens[-1] not in self.sampling.end_token_ids
             text = self.language_model.decode(tokens)
-            correct.append(self.grader.grade(question, text, truncated).verdict == Verdict.CORRECT)
+            correct.append(
+                grade_one(self.grader, question, text, truncated).verdict == Verdict.CORRECT
+            )
         return Group(
             question.question_id,
             self.responder.prompt(question).token_ids,

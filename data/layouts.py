@@ -33,6 +33,7 @@ class Layout:
         templates: the relation of questions of a form; the subject stands where `{}` does.
         relation_in_name: the relation is in the file's name.
         several: a list of answers means all of them together, not ways to say one.
+        ending: what the source puts after names that are said without it too.
     """
 
     preset: str
@@ -48,6 +49,7 @@ class Layout:
     templates: tuple[tuple[str, str], ...] = ()
     relation_in_name: re.Pattern[str] | None = None
     several: bool = False
+    ending: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -156,9 +158,14 @@ PRESETS: Mapping[str, tuple[Layout, ...]] = {
     "simpleqa-verified": (
         Layout("simpleqa-verified", question="problem", answers="answer", kind="answer_type"),
     ),
-    "webquestions": (
-        Layout("webquestions", question="qText", answers="answers", key="qId", several=True),
-        Layout("webquestions", question="question", answers="answers", key="url", several=True),
+    "webquestions": tuple(
+        Layout(
+            *("webquestions", question, "answers"),
+            key=key,
+            several=True,
+            ending=" language",  # Freebase: Spanish Language
+        )
+        for question, key in (("qText", "qId"), ("question", "url"))
     ),
     "nq-open": (Layout("nq-open", question="question", answers="answer"),),
     "dpr": (Layout("dpr", question="question", answers="answers", header=("question", "answers")),),

@@ -236,13 +236,21 @@ def _clean_answers(layout: Layout, row: Row) -> tuple[str, ...]:
         for name in (layout.answers, *layout.aliases)
         for answer in read_answers(read_cell(row.cells, name))
     )
-    answers = tuple(dict.fromkeys(listed))
+    answers = tuple(dict.fromkeys(_with_short_names(listed, layout.ending)))
     if not any(answers):
         raise ValueError("no accepted answer")
     kept = tuple(answer for answer in answers if _can_be_said(answer))
     if not kept:
         raise ValueError(f"no accepted answer that a response could hold: {answers[0][:SHOWN]!r}")
     return kept
+
+
+def _with_short_names(answers: Iterator[str], ending: str) -> Iterator[str]:
+    """Yield the answers, and those with `ending` without it too."""
+    for answer in answers:
+        yield answer
+        if ending and answer.casefold().endswith(ending):
+            yield answer[: -len(ending)]
 
 
 def _can_be_said(answer: str) -> bool:

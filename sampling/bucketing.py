@@ -5,7 +5,6 @@ Refuses fewer than k rollouts; leaves out, and names, questions with rollouts th
 graded, since an unknown verdict is not a wrong answer.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -23,29 +22,16 @@ from attrib.analysis.intervals import exact_interval
 from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.config import Settings, canonical_json, content_hash
 from attrib.data.library import load_questions_of
-from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
-from attrib.progress import say, track
-from attrib.sampling.grading import Grader, make_grader
-from attrib.sampling.verdicts import Verdicts
+from attrib.progress import say
+from attrib.sampling.graders import make_grader
+from attrib.sampling.grading import Grader
+from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
-
-TEXTS_PER_WRITE = 20_000
 
 _SAMPLE_SETS = """
     SELECT sample_set_id FROM sample_sets WHERE sample_set_id LIKE $prefix || '%'
     ORDER BY used_at DESC, sample_set_id
-"""
-_UNGRADED_TEXTS = """
-    SELECT DISTINCT rollout.question_id, question.answers_hash, rollout.text,
-           rollout.finish_reason = 'length' AS truncated
-    FROM rollouts AS rollout
-    JOIN questions AS question USING (question_id)
-    ANTI JOIN (FROM graded_rollouts WHERE grader = $grader) AS graded
-      USING (sample_set_id, question_id, rollout)
-    WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
-      AND rollout.finish_reason <> 'error'
-    ORDER BY ALL
 """
 _COMMAND = "SELECT command FROM sample_sets WHERE sample_set_id = $sample_set_id"
 _DRAWN = """
@@ -115,7 +101,7 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
         questions = load_questions_of(store, sample_set_id)
         grader = make_grader(settings.grader, questions)
         _check_complete(store, sample_set_id, settings)
-        _grade(store, sample_set_id, grader, questions, settings.k)
+        grade_rollouts(store, sample_set_id, grader, questions, settings.k)
         counts = store.read(
             _COUNTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.k
         ).filter(pl.col("drawn") >= settings.k)
@@ -160,26 +146,6 @@ def _check_complete(store: Store, sample_set_id: str, settings: BucketSettings) 
         f"{found} (the fewest: {min(drawn, default=0)}). To draw the rest, type: "
         f"{command} --n {settings.k}{others}"
     )
-
-
-def _grade(
-    store: Store, sample_set_id: str, grader: Grader, questions: Sequence[Question], k: int
-) -> None:
-    """Store a verdict for every distinct text that has none yet."""
-    by_id = {question.question_id: question for question in questions}
-    texts = store.read(_UNGRADED_TEXTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=k)
-    if texts.is_empty():
-        return
-    verdicts = Verdicts(store, grader)
-    with track("Grading", len(texts), "texts") as advance:
-        for batch in texts.iter_slices(TEXTS_PER_WRITE):
-            for question_id, text, truncated in batch.select(
-                "question_id", "text", "truncated"
-            ).iter_rows():
-                verdicts.grade_text(by_id[question_id], text, truncated)
-            with store.transaction() as transaction:
-                verdicts.write(transaction)
-            advance(len(batch))
 
 
 def _store_buckets(

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
-from attrib.sampling.lexicon import Lexicon, Reading
+from attrib.sampling.lexicon import Found, Lexicon, Reading
 from attrib.sampling.normalise import is_word, visible
 
 _ENGLISH = frozenset({"A", "Am", "As", "At", "Be", "He", "I", "In", "No"})
@@ -84,7 +84,7 @@ def read_codes(
     A code that may go on after the cut is none, unless all that it can become is `accepted`.
     """
     plain = plain_code(text)
-    found: dict[Sense, list[tuple[str, ...]]] = {sense: [] for sense in Sense}
+    found: dict[Sense, list[Found]] = {sense: [] for sense in Sense}
     end = 0
     for match in _START.finditer(plain):
         spot = _longest(plain, match.start(), lexicons) if match.start() >= end else None
@@ -94,7 +94,7 @@ def read_codes(
         if truncated and _is_open(spot, lexicons, accepted):
             return Reading(tuple(found[Sense.CODE] or found[Sense.EITHER]), cut=spot.code)
         if spot.code in accepted or spot.code not in neutral:
-            found[_find_sense(spot, lexicons)].append((spot.code,))
+            found[_find_sense(spot, lexicons)].append(Found((spot.code,), spot.start, spot.end))
     return Reading(tuple(found[Sense.CODE] or found[Sense.EITHER]))
 
 

@@ -6,7 +6,7 @@ truncated response: words that may still become another answer count as none and
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, islice
 
@@ -14,10 +14,19 @@ from attrib.sampling.normalise import ARTICLES, Tail, Words
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a response says: the possible keys of each answer found, and the words left open."""
+class Found:
+    """An answer in a response: its possible keys, and the place of what says it."""
 
-    found: tuple[tuple[str, ...], ...]
+    keys: tuple[str, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a response says: the answers found, from left to right, and the words left open."""
+
+    found: tuple[Found, ...]
     cut: str = ""
 
 
@@ -26,11 +35,14 @@ class Lexicon:
     """Answers to look for.
 
     `names` gives the answer of each key, `prefixes` holds the keys and their beginnings up to every
-    word, `ordered` the keys sorted, `lengths` how many characters they have, most first.
+    word, `first_words` the shortest of these, `short` the keys that compare with their case,
+    `ordered` the keys sorted, `lengths` how many characters they have, most first.
     """
 
     names: Mapping[str, str]
     prefixes: frozenset[str]
+    first_words: frozenset[str]
+    short: frozenset[str]
     ordered: tuple[str, ...]
     lengths: tuple[int, ...]
 
@@ -68,7 +80,9 @@ def build_lexicon(answers: Iterable[str], find_keys: Callable[[str], Iterable[st
         prefix for key in names for prefix in accumulate(key.split(" "), "{} {}".format)
     )
     lengths = tuple(sorted({len(key) for key in names}, reverse=True))
-    return Lexicon(names, prefixes, tuple(sorted(names)), lengths)
+    first_words = frozenset(key.partition(" ")[0] for key in names)
+    short = frozenset(key for key in first_words & names.keys() if key != key.casefold())
+    return Lexicon(names, prefixes, first_words, short, tuple(sorted(names)), lengths)
 
 
 def read_words(words: Words, lexicons: Collection[Lexicon], accepted: Collection[str]) -> Reading:
@@ -77,31 +91,59 @@ def read_words(words: Words, lexicons: Collection[Lexicon], accepted: Collection
     A last word that may go on after the cut is none. Nor are the words before it that it may still
     turn into an answer that is not `accepted`.
     """
-    found: list[tuple[str, ...]] = []
+    found: list[Found] = []
     cut = ""
-    start = 0
+    end = 0
     last = len(words.folded) - 1
-    while start < len(words.folded):
+    short = _find_short(words, lexicons)
+    for start in _find_starts(words, lexicons, short):
+        if start < end:
+            continue
         if words.tail is not Tail.CLOSED:
             inside = words.tail is Tail.OPEN and start == last
-            openings = list(islice(_openings(words, start, lexicons), 1 if inside else None))
+            openings = list(islice(_openings(words, start, lexicons, short), 1 if inside else None))
             if openings:
                 cut = " ".join(words.spelled[start:])
             if inside or any(key not in accepted for key in openings):
                 break
-        end, keys = _longest(words, start, lexicons)
+        end, keys = _longest(words, start, lexicons, short[start] if short else "")
         if keys:
-            found.append(keys)
-        start = max(end, start + 1)
+            found.append(Found(keys, start, end))
     return Reading(tuple(found), cut)
 
 
+def _find_short(words: Words, lexicons: Collection[Lexicon]) -> list[str]:
+    """Return the short name that each word may be; an empty list where none is an answer."""
+    known = [lexicon.short for lexicon in lexicons if lexicon.short]
+    if not known:
+        return []
+    if words.tail is Tail.CLOSED or words.tail is Tail.SPACED:
+        spelled = [word.upper() for word in words.spelled]
+        if all(short.isdisjoint(spelled) for short in known):
+            return []
+    return words.find_short()
+
+
+def _find_starts(
+    words: Words, lexicons: Collection[Lexicon], short: Sequence[str]
+) -> Iterable[int]:
+    """Return the places where an answer may begin, the last word included if it may go on."""
+    starts: set[int] = set()
+    for lexicon in lexicons:
+        first_words = lexicon.first_words
+        if not first_words.isdisjoint(words.folded):
+            starts.update(at for at, word in enumerate(words.folded) if word in first_words)
+    starts.update(at for at, name in enumerate(short) if name)
+    if words.tail is not Tail.CLOSED and words.folded:
+        starts.add(len(words.folded) - 1)
+    return sorted(starts)
+
+
 def _longest(
-    words: Words, start: int, lexicons: Collection[Lexicon]
+    words: Words, start: int, lexicons: Collection[Lexicon], short: str
 ) -> tuple[int, tuple[str, ...]]:
     """Return end and keys of the longest answer at `start`; one word may be US and us at once."""
     stop = len(words.folded) - (words.tail is Tail.OPEN)
-    short = words.short[start]
     ends = {short: start + 1} if short and any(short in each.names for each in lexicons) else {}
     for lexicon in lexicons:
         end, key, _ = lexicon.longest(words.folded, start, stop)
@@ -111,7 +153,9 @@ def _longest(
     return furthest, tuple(key for key, end in ends.items() if end == furthest)
 
 
-def _openings(words: Words, start: int, lexicons: Collection[Lexicon]) -> Iterator[str]:
+def _openings(
+    words: Words, start: int, lexicons: Collection[Lexicon], short: Sequence[str]
+) -> Iterator[str]:
     """Yield the keys that the words from `start` to the cut may still become."""
     last = len(words.folded) - 1
     for lexicon in lexicons:
@@ -128,13 +172,12 @@ def _openings(words: Words, start: int, lexicons: Collection[Lexicon]) -> Iterat
             yield from lexicon.beginning_with(f"{path} ")
         else:
             yield from (key for key in lexicon.beginning_with(path) if key != path)
-        if start == last and words.short[last]:
-            yield from _short_openings(words, lexicon)
+        if start == last and short and short[last]:
+            yield from _short_openings(words.tail, short[last], lexicon)
 
 
-def _short_openings(words: Words, lexicon: Lexicon) -> Iterator[str]:
+def _short_openings(tail: Tail, short: str, lexicon: Lexicon) -> Iterator[str]:
     """Yield the abbreviations that the last word may still become."""
-    short = words.short[-1]
     for key in lexicon.beginning_with(short):
-        if words.tail is Tail.OPEN or (words.tail is Tail.DOTTED and key != short):
+        if tail is Tail.OPEN or (tail is Tail.DOTTED and key != short):
             yield key

@@ -7,8 +7,12 @@ so no spelling is credited that would not also be held against a response.
 
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
+
+from attrib.sampling.forms import has_forms, number_variants, rewrite
 
 BREAK = "\n"
 """A word that no answer contains, so that nothing is matched across it."""
@@ -37,6 +41,9 @@ _PLAIN_LETTERS = {
     **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"},
 }
 _SYNONYMS = {"st": "saint", "ste": "sainte", "mt": "mount"}
+
+_DERIVED = frozenset({*ARTICLES, *_SYNONYMS.values(), "and", "plus", "sharp"})
+_SQUASHING = {point: chr(point).lower() if chr(point).isalnum() else None for point in range(128)}
 
 _ALNUM = r"[^\W_]"
 _LETTER = r"[^\W\d_]"
@@ -73,14 +80,31 @@ class Tail(StrEnum):
 class Words:
     """A text as words, in lists of equal length.
 
-    `spelled` keeps the case and `folded` is what compares. `short` holds the word in capitals where
-    it may be a name that compares with its case (US, It), else an empty string.
+    `spelled` keeps the case and `folded` is what compares. `tokens` are the spelled words and the
+    dots between them; without them no word is a name that compares with its case.
     """
 
     spelled: list[str]
     folded: list[str]
-    short: list[str]
     tail: Tail = Tail.CLOSED
+    tokens: Sequence[str] = ()
+
+    def find_short(self) -> list[str]:
+        """Return each word in capitals where it may be a name such as US or It, else nothing."""
+        if not self.tokens:
+            return [""] * len(self.spelled)
+        short = [
+            "" if token in ("A", "I") and after[:1].islower() else _as_short(token, before in ".\n")
+            for before, token, after in zip(
+                ["", *self.tokens], self.tokens, [*self.tokens, ""][1:], strict=False
+            )
+            if token != "."
+        ]
+        content = [at for at, word in enumerate(self.folded) if word != BREAK]
+        content = [at for at in content if self.folded[at] not in ARTICLES] or content
+        if len(content) == 1:  # "usa" as the whole response
+            short[content[0]] = _as_short(self.spelled[content[0]].upper())
+        return short
 
 
 class _Folding(dict[int, str]):
@@ -139,7 +163,7 @@ def find_tail(text: str, truncated: bool) -> Tail:
     ending = text[end:]
     if not ending:
         return Tail.OPEN
-    if _DOTTED_END.search(text, max(0, end - 40)):
+    if "." in ending and _DOTTED_END.search(text, max(0, end - 40)):
         return Tail.DOTTED
     joins = _APOSTROPHES + _HYPHENS + _OPENERS
     spaced = all(c in joins or (c.isspace() and c not in _LINE_ENDS) for c in ending)
@@ -148,20 +172,24 @@ def find_tail(text: str, truncated: bool) -> Tail:
 
 def split_names(text: str, truncated: bool = False) -> Words:
     """Return the words of `text` as names compare. Lines end in a `BREAK`."""
-    plain = _possessives_apart(_collapse_initials(_fold(text))).replace("'", "")
-    tokens = _TOKEN.findall(plain)
-    spelled = [token for token in tokens if token != "."]
-    folded = [_fold_word(word) for word in spelled]
-    short = [
-        "" if token in ("A", "I") and after[:1].islower() else _as_short(token, before in ".\n")
-        for before, token, after in zip(["", *tokens], tokens, [*tokens, ""][1:], strict=False)
-        if token != "."
-    ]
-    content = [at for at, word in enumerate(folded) if word != BREAK]
-    content = [at for at in content if folded[at] not in ARTICLES] or content
-    if len(content) == 1:  # "usa" as the whole response
-        short[content[0]] = _as_short(spelled[content[0]].upper())
-    return Words(spelled, folded, short, find_tail(visible(text), truncated))
+    words = _split(text, truncated)
+    if has_forms(words.folded, text):
+        return _split(rewrite(text, truncated), truncated)
+    return words
+
+
+def _split(text: str, truncated: bool) -> Words:
+    plain = _fold(text)
+    if "." in plain[:-1]:
+        plain = _collapse_initials(plain)
+    if "'" in plain:
+        plain = _possessives_apart(plain).replace("'", "")
+    if BREAK in plain:
+        tokens = _TOKEN.findall(plain)
+    else:
+        tokens = plain.replace(",", " ").replace(".", " . ").split()
+    spelled = [token for token in tokens if token != "."] if "." in tokens else tokens
+    return Words(spelled, _fold_words(spelled), find_tail(visible(text), truncated), tokens)
 
 
 def name_keys(answer: str) -> tuple[str, ...]:
@@ -170,23 +198,55 @@ def name_keys(answer: str) -> tuple[str, ...]:
     Apostrophes may be written, left out or replaced by a space (d'Ivoire, dIvoire, d Ivoire),
     initials with or without dots. A single word of up to three capitals keeps its case.
     """
-    folded = _fold(answer)
-    joined = _collapse_initials(folded)
-    spellings = (
-        _possessives_apart(joined).replace("'", ""),
-        joined.replace("'", ""),
-        joined.replace("'", " "),
-        folded.replace(".", ". ").replace("'", ""),
-    )
-    keys = dict.fromkeys(key for spelling in spellings if (key := _name_key(spelling)))
-    keys |= dict.fromkeys(_ELIDED.sub(r"\1", key) for key in tuple(keys))
+    keys = _spell(answer)
+    if any(has_forms(key.split(" "), answer) for key in keys):
+        keys = _spell(rewrite(answer))
     return tuple(keys)
+
+
+def answer_name_keys(answer: str) -> tuple[str, ...]:
+    """Return the spellings of an accepted name, those with another kind of number included."""
+    keys = name_keys(answer)
+    return tuple(dict.fromkeys((*keys, *chain.from_iterable(map(number_variants, keys)))))
+
+
+def _spell(answer: str) -> dict[str, None]:
+    folded = _fold(answer)
+    if "'" in folded or "." in folded[:-1]:
+        joined = _collapse_initials(folded)
+        spellings: Iterable[str] = (
+            _possessives_apart(joined).replace("'", ""),
+            joined.replace("'", ""),
+            joined.replace("'", " "),
+            folded.replace(".", ". ").replace("'", ""),
+        )
+    else:
+        spellings = (folded,)
+    keys = dict.fromkeys(key for spelling in spellings if (key := _name_key(spelling)))
+    keys |= dict.fromkeys(_ELIDED.sub(r"\1", key) for key in tuple(keys) if " " in key)
+    return keys
+
+
+def squash(text: str) -> str:
+    """Return the letters and digits of an ASCII text, in lower case."""
+    return text.translate(_SQUASHING)
+
+
+def find_core(key: str) -> str:
+    """Return the longest word of a key that folding leaves as it is in the text, or nothing.
+
+    The letters of every ASCII text with this key contain it.
+    """
+    words = [word for word in key.casefold().split(" ") if word not in _DERIVED and word.isascii()]
+    return max(words, key=len, default="")
 
 
 def _fold(text: str) -> str:
     """Return `text` in plain letters, digits, spaces, and the marks that later rules read."""
-    plain = _ACCENT_AS_APOSTROPHE.sub("'", text).translate(_FOLDING)
-    return _THOUSANDS_COMMA.sub("", plain)
+    if "`" in text or "´" in text:
+        text = _ACCENT_AS_APOSTROPHE.sub("'", text)
+    plain = text.translate(_FOLDING)
+    return _THOUSANDS_COMMA.sub("", plain) if "," in plain else plain
 
 
 def _collapse_initials(plain: str) -> str:
@@ -206,9 +266,11 @@ def _possessives_apart(plain: str) -> str:
     return _POSSESSIVE.sub(r" \1", plain)
 
 
-def _fold_word(word: str) -> str:
-    folded = word.casefold()
-    return _SYNONYMS.get(folded, folded)
+def _fold_words(words: list[str]) -> list[str]:
+    folded = [word.casefold() for word in words]
+    if _SYNONYMS.keys().isdisjoint(folded):
+        return folded
+    return [_SYNONYMS.get(word, word) for word in folded]
 
 
 def _as_short(word: str, begins_sentence: bool = False) -> str:
@@ -225,7 +287,7 @@ def _name_key(plain: str) -> str:
     A last word (vitamin A) and an initial (A. Milne) are no articles.
     """
     tokens = _TOKEN_AND_DOT.findall(plain)
-    words = [_fold_word(word) for word, _ in tokens]
+    words = _fold_words([word for word, _ in tokens])
     if set(words) <= ARTICLES:
         return " ".join(words) if len(words) != 1 else words[0].upper()
     kept = [

@@ -1,12 +1,14 @@
 """Reduce numbers to canonical decimals.
 
-Owns what counts as the same number: leading zeros, thousands separators, `+` and ordinal endings
-do not matter, a minus sign does. Refuses digits that touch letters (H2O) and words (twenty-six).
+Owns what counts as the same number: leading zeros, thousands separators, `+`, ordinal endings and
+whether it is written in words do not matter, a minus sign does. Refuses digits that touch letters
+(H2O).
 """
 
 import re
 import unicodedata
 
+from attrib.sampling.forms import rewrite_numbers
 from attrib.sampling.normalise import BREAK, Tail, Words, find_tail, visible
 
 _ALNUM = r"[^\W_]"
@@ -27,7 +29,7 @@ def split_numbers(text: str, truncated: bool = False) -> Words:
 
     In `1 000` the last group keeps its zeros.
     """
-    shown = visible(text)
+    shown = visible(rewrite_numbers(text, truncated))
     plain = "".join(map(_plain_digit, _DIGIT_GROUPING.sub("", shown)))
     words = [BREAK]
     end = 0
@@ -46,7 +48,7 @@ def split_numbers(text: str, truncated: bool = False) -> Words:
     tail = find_tail(shown, truncated)
     if truncated and plain[end:] in (".", ","):
         tail = Tail.OPEN  # 26. may become 26.5
-    return Words(words, words, [""] * len(words), tail)
+    return Words(words, words, tail)
 
 
 def number_keys(answer: str) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ def number_keys(answer: str) -> tuple[str, ...]:
 
 def whole_number_keys(text: str) -> tuple[str, ...]:
     """Return `number_keys` of a response that is nothing but one number."""
-    bare = _PLAIN_WRAPPERS.sub("", visible(text))
+    bare = _PLAIN_WRAPPERS.sub("", visible(rewrite_numbers(text)))
     return () if _NOT_NUMBER.search(bare) else number_keys(text)
 
 

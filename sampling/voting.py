@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from attrib.data.questions import Question
 from attrib.sampling.engine import FinishReason, Rollout
-from attrib.sampling.grading import answer_keys
+from attrib.sampling.matching import answer_keys
 from attrib.sampling.prompts import PromptStyle
 
 REASONING_PROMPT = (

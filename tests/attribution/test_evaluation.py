@@ -23,7 +23,7 @@ from attrib.attribution.settings import AblateSettings
 from attrib.data.questions import Question
 from attrib.roles import Role
 from attrib.sampling.engine import Answered, FinishReason, Prompt, Request, Rollout
-from attrib.sampling.grading import Graded, Grader
+from attrib.sampling.grading import Graded, Grader, Response, grade_one
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
 from attrib.sampling.verdicts import Verdicts
@@ -42,9 +42,14 @@ class Spy:
         self.real, self.name, self.fingerprint = real, real.name, real.fingerprint
         self.asked: list[tuple[str, str, bool]] = []
 
-    def grade(self, question: Question, text: str, truncated: bool) -> Graded:
+    is_costly = False
+
+    def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
+        return (self._grade(*response) for response in responses)
+
+    def _grade(self, question: Question, text: str, truncated: bool) -> Graded:
         self.asked.append((question.question_id, text, truncated))
-        return self.real.grade(question, text, truncated)
+        return grade_one(self.real, question, text, truncated)
 
 
 class Scripted:
@@ -134,7 +139,7 @@ def test_of_a_chain_of_thought_the_answer_is_graded(
     frame = Evaluator(responder, Verdicts(store, spy), "arm").chain_of_thought(questions[:1], 0)  # type: ignore[arg-type]
     row = frame.row(0, named=True)
     assert (row["decoding"], row["text"]) == ("chain-of-thought", text)
-    assert row["verdict"] == spy.real.grade(questions[0], "Africa", True).verdict
+    assert row["verdict"] == grade_one(spy.real, questions[0], "Africa", True).verdict
     assert spy.asked == [(questions[0].question_id, "Africa", True)]
 
 

@@ -29,7 +29,7 @@ from attrib.attribution.visits import StoredGroups
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import TrainingError
 from attrib.roles import Role
-from attrib.sampling.grading import make_grader
+from attrib.sampling.graders import make_grader
 from attrib.sampling.verdicts import Verdicts
 from attrib.store import Store
 

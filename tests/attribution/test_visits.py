@@ -1,7 +1,7 @@
 """What each method learns from: fresh rollouts, stored ones with their multiplicities, answers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import DataError
 from attrib.roles import Role
 from attrib.sampling.engine import EngineName
-from attrib.sampling.grading import Graded, Grader, Verdict
+from attrib.sampling.grading import Graded, Grader, Response, Verdict, grade_one
 from attrib.sampling.models import Dtype, load_model
 from attrib.sampling.prompts import choose_prompt_style
 from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
@@ -82,7 +82,9 @@ def test_stored_rollouts_come_with_their_multiplicities(store: Store, base: Base
         group = groups[question.question_id]
         assert group.prompt == base.responder.prompt(question).token_ids
         assert group.completions == tuple(tuple(token_ids) for token_ids, _, _ in rows)
-        verdicts = [base.grader.grade(question, text, truncated) for _, text, truncated in rows]
+        verdicts = [
+            grade_one(base.grader, question, text, truncated) for _, text, truncated in rows
+        ]
         assert group.correct_G.tolist() == [v.verdict is Verdict.CORRECT for v in verdicts]
         repeated += len(group.completions) - len(set(group.completions))
     assert repeated > 0
@@ -124,7 +126,7 @@ def test_accepted_answers_are_what_a_right_response_looks_like(base: Base) -> No
         assert group.correct_G.tolist() == [True]
         if model.tokenizer.unk_token_id not in group.completions[0]:
             text = model.decode(group.completions[0])
-            assert base.grader.grade(question, text, False).verdict is Verdict.CORRECT
+            assert grade_one(base.grader, question, text).verdict is Verdict.CORRECT
 
 
 @pytest.mark.parametrize("is_chat", [True, False])
@@ -222,10 +224,15 @@ class Undecided:
     def __init__(self, grader: Grader, text: str) -> None:
         self.grader, self.text = grader, text
 
-    def grade(self, question: Question, text: str, truncated: bool) -> Graded:
+    is_costly = False
+
+    def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
+        return (self._grade(*response) for response in responses)
+
+    def _grade(self, question: Question, text: str, truncated: bool) -> Graded:
         if text == self.text:
             return Graded(Verdict.UNGRADED, "cannot tell")
-        return self.grader.grade(question, text, truncated)
+        return grade_one(self.grader, question, text, truncated)
 
 
 def test_fresh_rollouts_are_graded_and_what_cannot_be_leaves_the_group(

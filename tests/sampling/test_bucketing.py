@@ -1,6 +1,6 @@
 """Buckets of a study whose rollouts are written by hand, so that every count is known."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError, StoreError
 from attrib.sampling import bucketing
 from attrib.sampling.bucketing import BucketSettings, bucket_questions
-from attrib.sampling.grading import Graded, Verdict
+from attrib.sampling.grading import Graded, Response, Verdict
 from attrib.store import Store
 
 RIGHT, WRONG, UNCLEAR = "Paris", "Oslo", "(unclear)"
@@ -30,7 +30,12 @@ class FakeGrader:
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, bool]] = []
 
-    def grade(self, question: Question, text: str, truncated: bool) -> Graded:
+    is_costly = False
+
+    def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
+        return (self._grade(*response) for response in responses)
+
+    def _grade(self, question: Question, text: str, truncated: bool) -> Graded:
         self.asked.append((question.question_id, text, truncated))
         if text == UNCLEAR:
             return Graded(Verdict.UNGRADED, "unclear")

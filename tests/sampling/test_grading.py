@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError
-from attrib.sampling.grading import Graded, Grader, Verdict, make_grader
+from attrib.sampling.graders import make_grader
+from attrib.sampling.grading import Graded, Grader, Verdict, grade_one
 
 NAME, CODE, NUMBER = AnswerType.NAME, AnswerType.CODE, AnswerType.NUMBER
 
@@ -45,13 +46,13 @@ class World:
         self.exact = make_grader("exact", questions)
 
     def grade(self, answer: str, text: str, *, cut: bool = False) -> Graded:
-        return self.match.grade(self.questions[answer], text, cut)
+        return grade_one(self.match, self.questions[answer], text, cut)
 
     def verdict(self, answer: str, text: str, *, cut: bool = False) -> Verdict:
         return self.grade(answer, text, cut=cut).verdict
 
     def is_exact(self, answer: str, text: str, *, cut: bool = False) -> bool:
-        graded = self.exact.grade(self.questions[answer], text, cut)
+        graded = grade_one(self.exact, self.questions[answer], text, cut)
         return graded.verdict is Verdict.CORRECT
 
 
@@ -160,7 +161,7 @@ class TestNames:
     @pytest.mark.parametrize("cut", [False, True])
     def test_empty(self, text: str, cut: bool) -> None:
         for grader in (CAPITALS.match, CAPITALS.exact):
-            graded = grader.grade(CAPITALS.questions["Paris"], text, cut)
+            graded = grade_one(grader, CAPITALS.questions["Paris"], text, cut)
             assert graded == Graded(Verdict.INCORRECT, "empty")
 
     def test_another_answer(self) -> None:
@@ -173,7 +174,7 @@ class TestNames:
         [
             "Paris, London, Rome", "Paris/London", "Paris or London", "Paris|London",
             "London Paris", "Paris (or London)", "Paris\nLondon", "Paris; Rome",
-            "Paris, not London", "Paris & Rome", "PARIS LONDON", "Paris-London", "paris,london",
+            "Paris & Rome", "PARIS LONDON", "Paris-London", "paris,london",
             "Paris — Lon\u200bdon", "Paris’ Rome", "Paris " * 50 + "Washington DC",
             "Either Paris or the Hague", "Paris. 1. London 2. Rome",
         ],
@@ -181,6 +182,72 @@ class TestNames:
     def test_hedge_earns_nothing(self, text: str) -> None:
         assert CAPITALS.grade("Paris", text).detail.startswith("another answer besides Paris: ")
         assert CAPITALS.verdict("London", text) is Verdict.INCORRECT
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("Paris, not London", True), ("not London, Paris", True), ("Not Paris", False),
+            (
+                "It is not the Paris", False,
+                ("It isn't Paris", False), "Not only that: Paris", True,
+            ),
+        ],
+    )  # fmt: skip
+    def test_what_is_denied_counts_as_neither(self, text: str, expected: bool) -> None:
+        verdict = CAPITALS.verdict("Paris", text)
+        assert verdict is (Verdict.CORRECT if expected else Verdict.INCORRECT)
+        assert CAPITALS.verdict("London", text) is Verdict.INCORRECT
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("Ivory Coast", True), ("Côte d'Ivoire, or Ivory Coast", True),
+            ("Ivory Coast or the Côte d'Ivoire", True), ("Ivory Coast or so", False),
+            ("Either Burkina Faso or Ivory Coast", False), ("The Ivory Coast or", False),
+            ("Upper Ivory Coast or Lower Ivory Coast", True), ("Oregon: Ivory Coast", True),
+        ],
+    )  # fmt: skip
+    def test_one_of_two_guesses_earns_nothing(self, text: str, expected: bool) -> None:
+        question = make_question("Côte d'Ivoire", "Ivory Coast", relation=None)
+        verdict = grade_one(make_grader("match", [question]), question, text).verdict
+        assert verdict is (Verdict.CORRECT if expected else Verdict.INCORRECT)
+
+    @pytest.mark.parametrize(
+        ("asked", "answers", "text", "expected"),
+        [
+            (
+                "what is the capital of Singapore?", ("Singapore",),
+                "The capital of Singapore is", False,
+            ),
+            ("what is the capital of Singapore?", ("Singapore",), "Singapore", True),
+            (
+                "what is the capital of Singapore?", ("Singapore",),
+                "The capital of Singapore is Singapore.", True,
+            ),
+            (
+                "is the beach in north or south Goa", ("North Goa", "North"),
+                "The beach is in north or south Goa", False,
+            ),
+            (
+                "is the beach in north or south Goa", ("North Goa", "North"),
+                "The beach is in north Goa", True,
+            ),
+            ("do you cut to the left or right", ("right",), "You cut to the right.", True),
+            (
+                "what is the name of the at symbol", ("at symbol", "at sign"),
+                "The at symbol is a sign", False,
+            ),
+            ("what is the name of the at symbol", ("at symbol", "at sign"), "At symbol.", True),
+            ("what color is the White House?", ("white",), "The White House was built", False),
+            ("what color is the White House?", ("white",), "The White House is white.", True),
+        ],
+    )  # fmt: skip
+    def test_the_question_repeated_earns_nothing(
+        self, asked: str, answers: tuple[str, ...], text: str, expected: bool
+    ) -> None:
+        question = replace(make_question(*answers, relation=None), text=asked)
+        verdict = grade_one(make_grader("match", [question]), question, text).verdict
+        assert verdict is (Verdict.CORRECT if expected else Verdict.INCORRECT)
 
     def test_hedge_in_a_sentence(self) -> None:
         text = "The capital city of China is China, United States of America"
@@ -419,8 +486,9 @@ class TestTruncatedNames:
         )
         assert COUNTRIES.grade("Niger", "It is xyz", cut=True).detail == "no accepted answer"
 
-    def test_cut_hedge_counts_as_neither(self) -> None:
-        assert CAPITALS.verdict("Paris", "Paris or Lond", cut=True) is Verdict.CORRECT
+    def test_a_guess_stays_one_where_it_is_cut(self) -> None:
+        assert CAPITALS.verdict("Paris", "Paris or Lond", cut=True) is Verdict.INCORRECT
+        assert CAPITALS.verdict("Paris", "Paris, Lond", cut=True) is Verdict.CORRECT
         assert CAPITALS.verdict("London", "Paris or Lond", cut=True) is Verdict.INCORRECT
         assert CAPITALS.verdict("London", "Paris or London", cut=True) is Verdict.INCORRECT
 
@@ -599,7 +667,8 @@ class TestNumbers:
             ("２６", True), ("26%", True), ("26/30", True), ("26.5", False), ("126", False),
             ("260", False), ("3.26", False), (".26", False), ("-26", False), ("−26", False),
             ("B26", False), ("26kg", False), ("Fe26", False), ("26,000", False), ("2 6", False),
-            ("2⁶", False), ("1.26.3", False), ("twenty-six", False), ("26 or 27", False),
+            ("2⁶", False), ("1.26.3", False), ("Twenty six.", True), ("twenty-six", True),
+            ("twenty-seven", False), ("It is the twenty-sixth", True), ("26 or 27", False),
             ("26, 27", False), ("26-27", False), ("26,27", False), ("26/27", False), ("27", False),
             ("26⁵", False), ("9" * 5000, False), ("0x26", False), ("26e5", False), ("", False),
         ],
@@ -698,7 +767,7 @@ class TestExact:
         assert not ELEMENTS.is_exact("Fe", "Fe", cut=True)
         assert not ATOMIC_NUMBERS.is_exact("26", "26", cut=True)
         assert not ATOMIC_NUMBERS.is_exact("26", "26.", cut=True)
-        graded = CAPITALS.exact.grade(CAPITALS.questions["Paris"], " Paris", True)
+        graded = grade_one(CAPITALS.exact, CAPITALS.questions["Paris"], " Paris", True)
         assert graded.detail == "cut off inside the answer: Paris"
 
 
@@ -738,20 +807,20 @@ class TestGraders:
             (("???", " "), NAME),
             ((), NAME),
             (("…",), NAME),
-            (("twenty", ""), NUMBER),
+            (("many", ""), NUMBER),
             ((" ",), CODE),
         ],
     )
     def test_ungraded(self, name: str, answers: tuple[str, ...], answer_type: AnswerType) -> None:
         question = make_question(*answers, answer_type=answer_type)
-        graded = make_grader(name, [question]).grade(question, "something", False)
+        graded = grade_one(make_grader(name, [question]), question, "something", False)
         assert graded.verdict is Verdict.UNGRADED
         assert "no accepted answer compares as a" in graded.detail
 
     def test_answers_that_do_not_compare_are_passed_over(self) -> None:
         question = make_question("???", "Paris")
         assert (
-            make_grader("match", [question]).grade(question, "Paris", False).verdict
+            grade_one(make_grader("match", [question]), question, "Paris", False).verdict
             is Verdict.CORRECT
         )
 
@@ -759,8 +828,8 @@ class TestGraders:
         one = make_question("Paris", relation=None)
         two = make_question("London", relation=None)
         grader = make_grader("match", [one, two])
-        assert grader.grade(one, "Paris or London", False).verdict is Verdict.CORRECT
-        assert grader.grade(one, "London", False).verdict is Verdict.INCORRECT
+        assert grade_one(grader, one, "Paris, London", False).verdict is Verdict.CORRECT
+        assert grade_one(grader, one, "London", False).verdict is Verdict.INCORRECT
 
     def test_relations_and_data_sets_do_not_mix(self) -> None:
         paris = make_question("Paris", relation="capital")
@@ -769,20 +838,20 @@ class TestGraders:
             replace(paris, dataset="x", answers=("Rome",)),
         ]
         grader = make_grader("match", [paris, *others])
-        assert grader.grade(paris, "Paris, Europe, not Rome", False).verdict is Verdict.CORRECT
+        assert grade_one(grader, paris, "Paris, Europe, not Rome", False).verdict is Verdict.CORRECT
 
     def test_question_that_was_not_imported(self) -> None:
         grader = make_grader("match", [make_question("London")])
         paris = make_question("Paris", "City of Light")
-        assert grader.grade(paris, "the City of Light", False).verdict is Verdict.CORRECT
-        assert grader.grade(paris, "Paris or London", False).verdict is Verdict.INCORRECT
+        assert grade_one(grader, paris, "the City of Light", False).verdict is Verdict.CORRECT
+        assert grade_one(grader, paris, "Paris or London", False).verdict is Verdict.INCORRECT
 
     def test_mended_answers_take_effect(self) -> None:
         grader = make_grader("match", [make_question("London")])
         question = make_question("Bombay")
-        assert grader.grade(question, "Mumbai", False).verdict is Verdict.INCORRECT
+        assert grade_one(grader, question, "Mumbai", False).verdict is Verdict.INCORRECT
         mended = replace(question, answers=("Bombay", "Mumbai"))
-        assert grader.grade(mended, "Mumbai", False).verdict is Verdict.CORRECT
+        assert grade_one(grader, mended, "Mumbai", False).verdict is Verdict.CORRECT
 
 
 ALL_WORLDS = (COUNTRIES, CAPITALS, ELEMENTS, STATES, DOMAINS, DIALLING, ATOMIC_NUMBERS)
@@ -804,9 +873,9 @@ class TestAnyText:
         for world in ALL_WORLDS:
             question = next(iter(world.questions.values()))
             for grader in (world.match, world.exact):
-                graded = grader.grade(question, text, cut)
+                graded = grade_one(grader, question, text, cut)
                 assert graded.verdict in (Verdict.CORRECT, Verdict.INCORRECT)
-                assert graded == grader.grade(question, text, cut)
+                assert graded == grade_one(grader, question, text, cut)
 
     @settings(max_examples=400, deadline=None)
     @given(any_text, st.booleans())
@@ -815,7 +884,7 @@ class TestAnyText:
         for world in (ELEMENTS, STATES, DOMAINS, ATOMIC_NUMBERS):
             plain = [replace(question, subject=None) for question in world.questions.values()]
             for grader in (world.match, world.exact):
-                verdicts = [grader.grade(question, text, cut).verdict for question in plain]
+                verdicts = [grade_one(grader, question, text, cut).verdict for question in plain]
                 assert verdicts.count(Verdict.CORRECT) <= 1
 
     @settings(max_examples=200, deadline=None)
@@ -824,8 +893,8 @@ class TestAnyText:
         for world in ALL_WORLDS:
             question = next(iter(world.questions.values()))
             for grader in (world.match, world.exact):
-                graded = grader.grade(question, text, False)
-                assert grader.grade(question, f" \n\t{text}\n ", False) == graded
+                graded = grade_one(grader, question, text, False)
+                assert grade_one(grader, question, f" \n\t{text}\n ", False) == graded
 
     @settings(max_examples=200, deadline=None)
     @given(
@@ -844,7 +913,7 @@ class TestAnyText:
     def test_any_answer_accepts_itself(self, answer: str) -> None:
         question = make_question(answer)
         for name in ("match", "exact"):
-            verdict = make_grader(name, [question]).grade(question, answer, False).verdict
+            verdict = grade_one(make_grader(name, [question]), question, answer, False).verdict
             assert verdict is not Verdict.INCORRECT
 
     @pytest.mark.parametrize(
@@ -898,11 +967,11 @@ class TestWorldfacts:
         wrong = []
         for question in questions:
             for answer in question.answers:
-                if exact.grade(question, answer, False).verdict is not Verdict.CORRECT:
+                if grade_one(exact, question, answer, False).verdict is not Verdict.CORRECT:
                     wrong.append((question.text, answer))
                 for form in self.FORMS:
                     text = form.format(answer)
-                    if grader.grade(question, text, False).verdict is not Verdict.CORRECT:
+                    if grade_one(grader, question, text, False).verdict is not Verdict.CORRECT:
                         wrong.append((question.text, text))
         assert not wrong
 
@@ -929,7 +998,7 @@ class TestWorldfacts:
                 f"{{}}\n{own}",
             ):
                 text = form.format(answer)
-                if grader.grade(question, text, False).verdict is not Verdict.INCORRECT:
+                if grade_one(grader, question, text, False).verdict is not Verdict.INCORRECT:
                     wrong.append((question.text, text))
         assert not wrong
 
@@ -939,7 +1008,7 @@ class TestWorldfacts:
         credited = {
             question.text
             for question in questions
-            if grader.grade(question, question.text, False).verdict is Verdict.CORRECT
+            if grade_one(grader, question, question.text, False).verdict is Verdict.CORRECT
         }
         assert not credited
 
@@ -947,5 +1016,5 @@ class TestWorldfacts:
         texts = [f"The answer is {question.answers[0]}, I think." for question in questions]
         started = time.perf_counter()
         for question, text in zip(questions, texts, strict=True):
-            grader.grade(question, text, True)
+            grade_one(grader, question, text, True)
         assert (time.perf_counter() - started) / len(texts) < 1e-3

@@ -1,0 +1,91 @@
+"""What stands around an answer in a response, and takes it back.
+
+Owns three readings of the words beside a name: it is denied (`not Paris`), it is one of several
+guesses (`Paris or London`), or it only repeats the question (`the capital of Singapore is …`).
+Refuses to understand more than the next word: irony, conditions and lists pass.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from attrib.sampling.normalise import ARTICLES, BREAK, split_names
+
+_NEGATIONS = frozenset({"not", "never", "nor", "isnt", "wasnt", "arent", "werent"})
+_OR = "or"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The words before and after, articles skipped, and their places; None where a line ends."""
+
+    before: str | None
+    after: str | None
+    before_at: int
+    after_at: int
+
+
+def find_neighbours(folded: Sequence[str], start: int, end: int) -> Neighbours:
+    """Return the neighbours of the words `start` … `end`-1."""
+    before, after = start - 1, end
+    while before >= 0 and folded[before] in ARTICLES:
+        before -= 1
+    while after < len(folded) and folded[after] in ARTICLES:
+        after += 1
+    return Neighbours(
+        folded[before] if before >= 0 and folded[before] != BREAK else None,
+        folded[after] if after < len(folded) and folded[after] != BREAK else None,
+        before,
+        after,
+    )
+
+
+def find_echoes(question: str, keys: Iterable[str]) -> Mapping[str, Neighbours]:
+    """Return where in a question each of the answers `keys` stands, if it does.
+
+    One that the question offers as an alternative (left or right) is left out.
+    """
+    content = [word for word in split_names(question).folded if word not in ARTICLES]
+    text = f" {' '.join(content)} "
+    echoes = {}
+    for key in keys:
+        place = text.find(f" {key} ")
+        if place >= 0:
+            start = text.count(" ", 0, place)
+            around = find_neighbours(content, start, start + key.count(" ") + 1)
+            if _OR not in (around.before, around.after):
+                echoes[key] = around
+    return echoes
+
+
+def is_denied(around: Neighbours) -> bool:
+    """Tell whether what stands there is said not to be the answer."""
+    return around.before in _NEGATIONS
+
+
+def is_echo(keys: Sequence[str], around: Neighbours, echoes: Mapping[str, Neighbours]) -> bool:
+    """Tell whether an answer only repeats the question.
+
+    One of several words does wherever anything stands beside it, since the question has all of
+    them; one of a single word does beside the same neighbour as in the question.
+    """
+    for key in keys:
+        asked = echoes.get(key)
+        if asked is not None:
+            if " " in key and (around.before or around.after):
+                return True
+            if around.before is not None and around.before == asked.before:
+                return True
+            if around.after is not None and around.after == asked.after:
+                return True
+    return False
+
+
+def is_guess(places: Sequence[Neighbours]) -> bool:
+    """Tell whether one of the answers at `places` is offered beside something that is none.
+
+    On the other side of an `or` an answer may have one word before it (or East Africa).
+    """
+    ends = {around.after_at for around in places if around.after == _OR}
+    begins = {around.before_at for around in places if around.before == _OR}
+    starts = {around.before_at for around in places}
+    return any(at not in starts and at + 1 not in starts for at in ends) or bool(begins - ends)

@@ -1,0 +1,289 @@
+"""The two graders that need no model.
+
+`match` looks for accepted answers inside the response and refuses to credit one beside another
+answer of the same relation: who lists capitals knows none. `exact` wants the answer and nothing
+else. What would be credited for one question is held against the response for all others, so no way
+of writing gains by being unclear. An answer that is denied, offered as one of two, or only repeated
+from the question earns nothing. A question without a relation has no other answers to compare:
+there `match` credits lists of guesses; use `exact`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from attrib.config import content_hash
+from attrib.data.questions import AnswerType, Question
+from attrib.sampling.codes import code_keys, read_codes, unwrap_code
+from attrib.sampling.context import (
+    Neighbours,
+    find_echoes,
+    find_neighbours,
+    is_denied,
+    is_echo,
+    is_guess,
+)
+from attrib.sampling.grading import Graded, Response, Verdict
+from attrib.sampling.lexicon import Lexicon, Reading, build_lexicon, read_words
+from attrib.sampling.normalise import (
+    LONGEST_SHORT,
+    Tail,
+    answer_name_keys,
+    find_core,
+    find_tail,
+    name_keys,
+    split_names,
+    squash,
+    visible,
+)
+from attrib.sampling.numerals import number_keys, split_numbers, whole_number_keys
+
+GRADER_VERSION = 2
+"""Raise it whenever a rule changes: stored verdicts then belong to the older grader."""
+
+_Relation = tuple[str, str, AnswerType]
+
+_FIND_KEYS: Mapping[AnswerType, Callable[[str], tuple[str, ...]]] = {
+    AnswerType.NAME: answer_name_keys,
+    AnswerType.CODE: code_keys,
+    AnswerType.NUMBER: number_keys,
+}
+_EMPTY = Graded(Verdict.INCORRECT, "empty")
+_NOT_FOUND = Graded(Verdict.INCORRECT, "no accepted answer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """What to look for in responses to one question.
+
+    Attributes:
+        question: the question.
+        accepted: the answer of each key.
+        neutral: the keys of the question's subject.
+        lexicons: the answers and the subject; all answers of the relation.
+        echoes: where accepted names stand in the question itself.
+        cores: words of which the letters of any response that `exact` accepts contain one; none
+            where they are not known.
+        longest: letters of the longest key.
+        ungraded: the verdict where nothing is accepted.
+    """
+
+    question: Question
+    accepted: Mapping[str, str]
+    neutral: frozenset[str]
+    lexicons: tuple[Lexicon, ...]
+    echoes: Mapping[str, Neighbours]
+    cores: tuple[str, ...]
+    longest: int
+    ungraded: Graded | None
+
+
+@dataclass(frozen=True, slots=True)
+class _StringGrader:
+    """Keeps what is expected of each question."""
+
+    fingerprint: str
+    is_costly: ClassVar[bool] = False
+    universes: Mapping[_Relation, Lexicon] = field(repr=False, default_factory=dict)
+    _expected: dict[str, _Expected] = field(default_factory=dict, repr=False, compare=False)
+
+    def _expect(self, question: Question) -> _Expected:
+        expected = self._expected.get(question.question_id)
+        if expected is None or (
+            expected.question is not question and expected.question != question
+        ):
+            universe = self.universes.get(_relation(question)) if question.relation else None
+            expected = _find_expected(question, universe)
+            self._expected[question.question_id] = expected
+        return expected
+
+
+@dataclass(frozen=True, slots=True)
+class MatchGrader(_StringGrader):
+    """Correct: an accepted answer is in the response, and no other answer of the relation is.
+
+    The subject of the question counts as neither. What a cut leaves open counts as neither.
+    """
+
+    name: str = "match"
+
+    def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
+        """Yield the verdict on each response."""
+        for question, text, truncated in responses:
+            yield self._grade(self._expect(question), text, truncated)
+
+    def _grade(self, expected: _Expected, text: str, truncated: bool) -> Graded:
+        if expected.ungraded is not None:
+            return expected.ungraded
+        if not visible(text).strip():
+            return _EMPTY
+        answer_type = expected.question.answer_type
+        accepted, lexicons = expected.accepted, expected.lexicons
+        if answer_type is AnswerType.CODE:
+            reading = read_codes(text, truncated, lexicons, accepted, expected.neutral)
+            return _judge(reading, expected)
+        if answer_type is AnswerType.NUMBER:
+            return _judge(read_words(split_numbers(text, truncated), lexicons, accepted), expected)
+        words = split_names(text, truncated)
+        return _judge(read_words(words, lexicons, accepted), expected, words.folded)
+
+
+@dataclass(frozen=True, slots=True)
+class ExactGrader(_StringGrader):
+    """Correct: the response is an accepted answer and nothing else, up to spelling."""
+
+    name: str = "exact"
+
+    def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
+        """Yield the verdict on each response."""
+        for question, text, truncated in responses:
+            expected = self._expect(question)
+            if expected.cores and text.isascii() and _is_hopeless(text, expected):
+                yield _NOT_FOUND
+            else:
+                yield self._grade(expected, text, truncated)
+
+    def _grade(self, expected: _Expected, text: str, truncated: bool) -> Graded:
+        if expected.ungraded is not None:
+            return expected.ungraded
+        shown = visible(text)
+        if not shown.strip():
+            return _EMPTY
+        answer_type = expected.question.answer_type
+        keys = _whole_keys(answer_type, shown)
+        key = next((key for key in keys if key in expected.accepted), "")
+        if not key:
+            return _NOT_FOUND
+        is_number = answer_type is AnswerType.NUMBER
+        tail = split_numbers(text, truncated).tail if is_number else find_tail(shown, truncated)
+        if tail is not Tail.CLOSED:
+            return _cut_off(shown.strip())
+        return Graded(Verdict.CORRECT, f"accepted: {expected.accepted[key]}")
+
+
+def answer_keys(question: Question, text: str) -> tuple[str, ...]:
+    """Return the spellings under which a response compares as an answer to the question."""
+    return _FIND_KEYS[question.answer_type](text)
+
+
+def make_exact_grader() -> ExactGrader:
+    """Return the grader that wants nothing but the answer."""
+    return ExactGrader(_fingerprint("exact", []))
+
+
+def make_match_grader(questions: Sequence[Question]) -> MatchGrader:
+    """Return the grader that looks for the answer.
+
+    Args:
+        questions: all questions of the imported data set, not only those of a run. They give each
+            relation's universe of answers.
+    """
+    answers: dict[_Relation, set[str]] = {}
+    for question in questions:
+        if question.relation:
+            answers.setdefault(_relation(question), set()).update(question.answers)
+    universes = {
+        relation: build_lexicon(those, _FIND_KEYS[relation[2]])
+        for relation, those in answers.items()
+    }
+    record = sorted([*relation, sorted(those)] for relation, those in answers.items())
+    return MatchGrader(_fingerprint("match", record), universes)
+
+
+def _find_expected(question: Question, universe: Lexicon | None) -> _Expected:
+    find_keys = _FIND_KEYS[question.answer_type]
+    accepted: dict[str, str] = {}
+    for answer in question.answers:
+        for key in find_keys(answer):
+            accepted.setdefault(key, answer)
+    listed = ", ".join(repr(answer) for answer in question.answers) or "none given"
+    subject = [question.subject] if question.subject else []
+    own = build_lexicon([*question.answers, *subject], find_keys)
+    cores = [find_core(key) for key in accepted]
+    is_name = question.answer_type is AnswerType.NAME
+    is_plain = is_name and not any(character.isdigit() for key in accepted for character in key)
+    return _Expected(
+        question,
+        accepted,
+        neutral=frozenset(key for name in subject for key in find_keys(name)),
+        lexicons=(own, universe) if universe else (own,),
+        echoes=find_echoes(question.text, accepted) if is_name else {},
+        cores=tuple(dict.fromkeys(cores)) if is_plain and all(cores) else (),
+        longest=max(map(len, accepted), default=0),
+        ungraded=None
+        if accepted
+        else Graded(
+            Verdict.UNGRADED, f"no accepted answer compares as a {question.answer_type}: {listed}"
+        ),
+    )
+
+
+def _is_hopeless(text: str, expected: _Expected) -> bool:
+    """Tell at a glance that an ASCII text is not an answer alone; most are not.
+
+    It has letters of its own: more than those of a key, and of an article (three) or an aside such
+    as e.g. for each character between words; or none of the words that it would have to have.
+    """
+    letters = squash(text)
+    apart = len(text) - len(letters)
+    if len(letters) > expected.longest + 3 * apart:
+        return True
+    return (
+        bool(letters)
+        and not any(core in letters for core in expected.cores)
+        and ("." not in text[:-1])
+    )
+
+
+def _judge(reading: Reading, expected: _Expected, folded: Sequence[str] = ()) -> Graded:
+    """Return the verdict on what a response was found to say.
+
+    Args:
+        reading: the answers in it.
+        expected: what to look for.
+        folded: its words, where those beside an answer count.
+    """
+    accepted, other = "", ""
+    places = []
+    for found in reading.found:
+        key = next((key for key in found.keys if key in expected.accepted), "")
+        if folded:
+            around = find_neighbours(folded, found.start, found.end)
+            if is_denied(around) or (key and is_echo(found.keys, around, expected.echoes)):
+                continue
+            if key:
+                places.append(around)
+        if key:
+            accepted = accepted or expected.accepted[key]
+        elif not other and expected.neutral.isdisjoint(found.keys):
+            first = found.keys[0]
+            other = next(each.names[first] for each in expected.lexicons if first in each.names)
+    if accepted and (other or is_guess(places)):
+        return Graded(Verdict.INCORRECT, f"another answer besides {accepted}: {other or 'a guess'}")
+    if accepted:
+        return Graded(Verdict.CORRECT, f"accepted: {accepted}")
+    if other:
+        return Graded(Verdict.INCORRECT, f"another answer: {other}")
+    return _cut_off(reading.cut) if reading.cut else _NOT_FOUND
+
+
+def _cut_off(text: str) -> Graded:
+    return Graded(Verdict.INCORRECT, f"cut off inside the answer: {text}")
+
+
+def _whole_keys(answer_type: AnswerType, text: str) -> Iterable[str]:
+    """Return the spellings of a response that is to be nothing but an answer."""
+    if answer_type is AnswerType.CODE:
+        return (unwrap_code(text),)
+    if answer_type is AnswerType.NUMBER:
+        return whole_number_keys(text)
+    keys = name_keys(text)
+    return (*keys, *(key.upper() for key in keys if len(key) <= LONGEST_SHORT))
+
+
+def _relation(question: Question) -> _Relation:
+    return question.dataset, question.relation or "", question.answer_type
+
+
+def _fingerprint(name: str, record: object) -> str:
+    return f"{name}-{content_hash([name, GRADER_VERSION, record])[:12]}"
