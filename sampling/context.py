@@ -8,7 +8,7 @@ Refuses to understand more than the next word: irony, conditions and lists pass.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from attrib.sampling.normalise import ARTICLES, BREAK, split_names
+from attrib.sampling.normalise import ARTICLES, BREAK, FUNCTION_WORDS, split_names
 
 _NEGATIONS = frozenset({"not", "never", "nor", "isnt", "wasnt", "arent", "werent"})
 _OR = "or"
@@ -16,27 +16,48 @@ _OR = "or"
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """The words before and after, articles skipped, and their places; None where a line ends."""
+    """What stands before and after; articles do not count.
+
+    Attributes:
+        before: the word before; None where the line begins.
+        after: the word after; None where it ends.
+        before_at: the place of the word before.
+        after_at: the place of the word after.
+        left: the words before, back to the first that is not a word of grammar: `capital of`.
+        right: the words after, up to the first that is none; empty where there is none.
+    """
 
     before: str | None
     after: str | None
     before_at: int
     after_at: int
+    left: tuple[str, ...]
+    right: tuple[str, ...]
 
 
 def find_neighbours(folded: Sequence[str], start: int, end: int) -> Neighbours:
     """Return the neighbours of the words `start` … `end`-1."""
-    before, after = start - 1, end
-    while before >= 0 and folded[before] in ARTICLES:
-        before -= 1
-    while after < len(folded) and folded[after] in ARTICLES:
-        after += 1
+    left, before_at = _walk(folded, range(start - 1, -1, -1))
+    right, after_at = _walk(folded, range(end, len(folded)))
     return Neighbours(
-        folded[before] if before >= 0 and folded[before] != BREAK else None,
-        folded[after] if after < len(folded) and folded[after] != BREAK else None,
-        before,
-        after,
+        left[0] if left else None, right[0] if right else None, before_at, after_at, left, right
     )
+
+
+def _walk(folded: Sequence[str], places: Iterable[int]) -> tuple[tuple[str, ...], int]:
+    """Return the words up to the first content word, and the place of the first of them."""
+    words: list[str] = []
+    first = -1
+    for at in places:
+        word = folded[at]
+        if word == BREAK:
+            break
+        if word not in ARTICLES:
+            first = first if words else at
+            words.append(word)
+            if word not in FUNCTION_WORDS:
+                break
+    return tuple(words), first
 
 
 def find_echoes(question: str, keys: Iterable[str]) -> Mapping[str, Neighbours]:
@@ -66,16 +87,16 @@ def is_echo(keys: Sequence[str], around: Neighbours, echoes: Mapping[str, Neighb
     """Tell whether an answer only repeats the question.
 
     One of several words does wherever anything stands beside it, since the question has all of
-    them; one of a single word does beside the same neighbour as in the question.
+    them; one of a single word does between the same words as in the question.
     """
     for key in keys:
         asked = echoes.get(key)
         if asked is not None:
             if " " in key and (around.before or around.after):
                 return True
-            if around.before is not None and around.before == asked.before:
+            if asked.left and around.left == asked.left:
                 return True
-            if around.after is not None and around.after == asked.after:
+            if asked.right and around.right == asked.right:
                 return True
     return False
 
