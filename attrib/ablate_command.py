@@ -11,6 +11,11 @@ from attrib.options import (
     AsJson,
     Database,
     Device,
+    JudgeConcurrency,
+    JudgeKeyEnv,
+    JudgeModel,
+    JudgeUrl,
+    MaxJudgeCalls,
     PrintConfig,
     make_settings,
     print_json,
@@ -122,6 +127,10 @@ def ablate(
     lora: Annotated[
         int, typer.Option(help="Rank of LoRA adapters; 0 trains all weights.", **METHOD)
     ] = 0,
+    reward_grader: Annotated[
+        str | None,
+        typer.Option(help="match, exact or judge; default: that of the buckets.", **METHOD),
+    ] = None,
     eval_limit: Annotated[
         int | None, typer.Option(help="Number of held-out questions.", **EVALUATION)
     ] = 200,
@@ -134,8 +143,9 @@ def ablate(
         typer.Option(help="Another data set to evaluate on; may be repeated.", **EVALUATION),
     ] = None,
     eval_grader: Annotated[
-        str, typer.Option(help="Of the other data sets: match or exact.", **EVALUATION)
-    ] = "match",
+        str | None,
+        typer.Option(help="match, exact or judge; default: that of the rewards.", **EVALUATION),
+    ] = None,
     eval_samples: Annotated[
         int, typer.Option(help="Sampled answers to each held-out question.", **EVALUATION)
     ] = 16,
@@ -164,6 +174,11 @@ def ablate(
         typer.Option(help="Where the sampled model lies now, if it was moved.", **RUNNING),
     ] = None,
     device: Device = "auto",
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 32,
+    max_judge_calls: MaxJudgeCalls = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan; train nothing.")
     ] = False,

@@ -18,6 +18,11 @@ from attrib.options import (
     AsJson,
     Database,
     Device,
+    JudgeConcurrency,
+    JudgeKeyEnv,
+    JudgeModel,
+    JudgeUrl,
+    MaxJudgeCalls,
     PrintConfig,
     make_settings,
     print_json,
@@ -197,7 +202,7 @@ def bucket(
     ctx: typer.Context,
     db: Database = DEFAULT_DATABASE,
     k: Annotated[int, typer.Option("--k", help="Count rollouts 0 … k-1 of each question.")] = 128,
-    grader: Annotated[str, typer.Option(help="match or exact.")] = "match",
+    grader: Annotated[str, typer.Option(help="match, exact or judge.")] = "match",
     cut_rarely: Annotated[
         float | None, typer.Option(help="Largest right fraction in rarely-correct [1/16].")
     ] = None,
@@ -208,6 +213,11 @@ def bucket(
         bool, typer.Option("--partial", help="Leave out questions still short of rollouts.")
     ] = False,
     sample_set: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 32,
+    max_judge_calls: MaxJudgeCalls = None,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:

@@ -19,6 +19,22 @@ PrintConfig = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
 
+_JUDGE: Any = {"rich_help_panel": "The judge"}
+JudgeModel = Annotated[
+    list[str] | None,
+    typer.Option(help="A model that judges; may be repeated: the majority decides.", **_JUDGE),
+]
+JudgeUrl = Annotated[
+    str | None, typer.Option(help="The server of the judges; default: this machine.", **_JUDGE)
+]
+JudgeKeyEnv = Annotated[
+    str, typer.Option(help="Environment variable that holds its key.", **_JUDGE)
+]
+JudgeConcurrency = Annotated[int, typer.Option(help="HTTP requests in flight.", **_JUDGE)]
+MaxJudgeCalls = Annotated[
+    int | None, typer.Option(help="Calls after which grading stops; it can go on.", **_JUDGE)
+]
+
 
 def make_settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
     """Return the command's settings from its parameters of the same names."""

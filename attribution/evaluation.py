@@ -48,6 +48,7 @@ class EvaluationPlan:
     """On what, and how thoroughly, every arm is evaluated.
 
     Attributes:
+        grader: of held-out and training questions.
         held_out: the questions that the experiment is about.
         transfer: other data sets, none of them trained on.
         training: all bucketed questions, where learning and forgetting show.
@@ -55,6 +56,7 @@ class EvaluationPlan:
         at: ascending fractions of the budget at which greedy answers are graded.
     """
 
+    grader: Grader
     held_out: tuple[Question, ...]
     transfer: tuple[TransferSet, ...]
     training: tuple[Question, ...]

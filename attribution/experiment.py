@@ -69,6 +69,7 @@ class Experiment:
 
     Attributes:
         bucketing: what is trained on, by difficulty.
+        reward_grader: says which training rollouts are right.
         evaluation: what is evaluated.
         train_params: all that decides what an arm becomes and how it is evaluated, but its
             questions and its seed.
@@ -76,6 +77,7 @@ class Experiment:
     """
 
     bucketing: Bucketing
+    reward_grader: Grader
     evaluation: EvaluationPlan
     train_params: dict[str, object]
     base_params: dict[str, object]
@@ -93,13 +95,17 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
         ConfigError: a setting has no meaning for the sample set.
         DataError: there is no bucketing, or no question to evaluate on.
     """
-    bucketing = _settle_model(_load_bucketing(store, settings.bucketing), settings)
+    bucketing = _settle_model(_load_bucketing(store, settings), settings)
     if settings.method is Method.GRPO:
         _refuse_other_distributions(bucketing.sample_set)
+    reward_grader = _choose_grader(bucketing, settings.reward_grader, bucketing.grader, settings)
+    eval_grader = _choose_grader(bucketing, settings.eval_grader, reward_grader, settings)
     evaluation = EvaluationPlan(
+        grader=eval_grader,
         held_out=tuple(_select_held_out(store, bucketing, settings)),
         transfer=tuple(
-            _select_transfer(store, name, bucketing, settings) for name in settings.eval_dataset
+            _select_transfer(store, name, bucketing, eval_grader.name, settings)
+            for name in settings.eval_dataset
         ),
         training=tuple(bucketing.training_questions),
         samples=settings.eval_samples,
@@ -111,19 +117,20 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
         "prompt": asdict(sample_set.prompt),
         "max_new_tokens": sample_set.max_new_tokens,
         "temperature": sample_set.temperature,
-        "grader": bucketing.grader.fingerprint,
+        "grader": eval_grader.fingerprint,
         "evaluation": evaluation.identity,
     }
     train = TrainSettings(**settings.model_dump(include=set(TrainSettings.model_fields)))
     train_params = {
         **shared,
         **train.model_dump(mode="json"),
+        "reward_grader": reward_grader.fingerprint,
         "evaluate_at": list(evaluation.at),
     }
     if settings.method in (Method.RFT, Method.DPO):
         train_params["learned_from"] = [bucketing.sample_set_id, bucketing.k]
     base_params = {**shared, "method": "base", "chain_of_thought_tokens": settings.cot_tokens}
-    return Experiment(bucketing, evaluation, train_params, base_params)
+    return Experiment(bucketing, reward_grader, evaluation, train_params, base_params)
 
 
 def register(
@@ -162,7 +169,19 @@ def register(
         transaction.append("arm_questions", pl.DataFrame(questions), ["arm_id", "question_id"])
 
 
-def _load_bucketing(store: Store, prefix: str) -> Bucketing:
+def _choose_grader(
+    bucketing: Bucketing, name: str | None, default: Grader, settings: AblateSettings
+) -> Grader:
+    """Return the grader of that name, or the default; one of a kind is made once."""
+    if name is None or name == default.name:
+        return default
+    if name == bucketing.grader.name:
+        return bucketing.grader
+    return make_grader(name, bucketing.dataset, settings)
+
+
+def _load_bucketing(store: Store, settings: AblateSettings) -> Bucketing:
+    prefix = settings.bucketing
     rows = store.read(_BUCKETING, prefix=prefix)
     if rows.is_empty():
         named = f" whose id begins with '{prefix}'" if prefix else ""
@@ -176,7 +195,7 @@ def _load_bucketing(store: Store, prefix: str) -> Bucketing:
     for bucket, question_id, n, correct in members.iter_rows():
         questions_by_bucket[bucket].append(by_id[question_id])
         counts[question_id] = Counts(n, correct)
-    grader = make_grader(row["grader"].split("-", 1)[0], dataset)
+    grader = make_grader(row["grader"].split("-", 1)[0], dataset, settings)
     if grader.fingerprint != row["grader"]:
         raise DataError(
             f"The buckets were made with the grader {row['grader']}, which is now "
@@ -232,7 +251,7 @@ def _select_held_out(
 
 
 def _select_transfer(
-    store: Store, name: str, bucketing: Bucketing, settings: AblateSettings
+    store: Store, name: str, bucketing: Bucketing, grader: str, settings: AblateSettings
 ) -> TransferSet:
     if name in {question.dataset for question in bucketing.dataset}:
         raise ConfigError(
@@ -242,4 +261,4 @@ def _select_transfer(
     import_dataset(store, name)
     dataset = load_dataset(store, name)
     chosen = select_questions(store, dataset, Split.HELD_OUT, limit=settings.eval_limit)
-    return TransferSet(name, tuple(chosen), make_grader(settings.eval_grader, dataset))
+    return TransferSet(name, tuple(chosen), make_grader(grader, dataset, settings))

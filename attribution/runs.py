@@ -46,11 +46,13 @@ class Runner:
     """Runs the arms of an experiment, one after another."""
 
     def __init__(self, store: Store, experiment: Experiment, settings: AblateSettings) -> None:
-        """Use one cache of verdicts for all arms."""
+        """Use one cache of verdicts a grader for all arms."""
         self._store = store
         self._experiment = experiment
         self._settings = settings
-        self.verdicts = Verdicts(store, experiment.bucketing.grader)
+        rewards, evaluation = experiment.reward_grader, experiment.evaluation.grader
+        self._rewards = Verdicts(store, rewards)
+        self.verdicts = self._rewards if rewards is evaluation else Verdicts(store, evaluation)
         self._transfer_verdicts = [
             Verdicts(store, one.grader) for one in experiment.evaluation.transfer
         ]
@@ -115,13 +117,13 @@ class Runner:
                 self._store,
                 policy,
                 responder,
-                self.verdicts,
+                self._rewards,
                 arm,
                 train,
                 bucketing.sample_set_id,
                 bucketing.k,
             ),
-            verdicts=self.verdicts,
+            verdicts=self._rewards,
             settings=train,
             longest=bucketing.sample_set.max_new_tokens,
             temperature=bucketing.sample_set.temperature,

@@ -15,6 +15,7 @@ from attrib.attribution.subsets import Grouping
 from attrib.config import Settings
 from attrib.errors import ConfigError
 from attrib.roles import PLANNED, Role
+from attrib.sampling.judge import JudgeSettings
 from attrib.sampling.models import Dtype
 
 
@@ -108,7 +109,7 @@ class Keep(StrEnum):
     """Those at every evaluation."""
 
 
-class AblateSettings(TrainSettings):
+class AblateSettings(TrainSettings, JudgeSettings):
     """What `attrib ablate` was asked for."""
 
     subset: tuple[str, ...] = ()
@@ -129,8 +130,10 @@ class AblateSettings(TrainSettings):
     """SQL condition on the held-out questions; by default, relations that are trained on."""
     eval_dataset: tuple[str, ...] = ()
     """Other data sets to evaluate on."""
-    eval_grader: str = "match"
-    """Of the other data sets."""
+    reward_grader: str | None = None
+    """Says which rollouts of training are right; None: the grader of the buckets."""
+    eval_grader: str | None = None
+    """Of the evaluation; None: the one of the rewards."""
     eval_samples: int = Field(default=16, ge=0)
     """Sampled answers to each held-out question at the end of a run."""
     evaluate_at: tuple[float, ...] = (0.5, 1.0)

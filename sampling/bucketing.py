@@ -20,12 +20,13 @@ from attrib.analysis.buckets import (
 )
 from attrib.analysis.intervals import exact_interval
 from attrib.analysis.passk import PassCurve, mean_pass_at_k
-from attrib.config import Settings, canonical_json, content_hash
+from attrib.config import canonical_json, content_hash
 from attrib.data.library import load_questions_of
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
 from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Grader
+from attrib.sampling.judge import JudgeSettings
 from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
 
@@ -53,7 +54,7 @@ _COUNTS = """
 """
 
 
-class BucketSettings(Settings):
+class BucketSettings(JudgeSettings):
     """What `attrib bucket` was asked for."""
 
     k: int = 128
@@ -99,7 +100,7 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
     with store.writing("attrib bucket", create=False):
         sample_set_id = _choose_sample_set(store, settings.sample_set)
         questions = load_questions_of(store, sample_set_id)
-        grader = make_grader(settings.grader, questions)
+        grader = make_grader(settings.grader, questions, settings)
         _check_complete(store, sample_set_id, settings)
         grade_rollouts(store, sample_set_id, grader, questions, settings.k)
         counts = store.read(

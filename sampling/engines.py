@@ -8,6 +8,7 @@ import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,8 +86,15 @@ class Source:
     """Loads the model. Raises ModelError where the engine cannot serve it."""
 
 
-def find_source(settings: EngineSettings) -> Source:
+def find_source(
+    settings: EngineSettings, choose_style: Callable[[bool], PromptStyle] | None = None
+) -> Source:
     """Find the model and settle the identity of its rollouts; no weights are loaded yet.
+
+    Args:
+        settings: which model, and how it is run.
+        choose_style: how it is asked, with a chat template or without one; by default as questions
+            are put.
 
     Raises:
         ConfigError: settings contradict each other.
@@ -94,15 +102,17 @@ def find_source(settings: EngineSettings) -> Source:
         MissingExtraError: the engine's packages are not installed.
     """
     name = choose_engine(settings)
+    if choose_style is None:
+        choose_style = partial(choose_prompt_style, prompt_file=settings.prompt, stop=settings.stop)
     if name == EngineName.SERVER:
-        return _find_server(settings)
+        return _find_server(settings, choose_style)
     files = load_files(settings.model)
     is_chat = settings.chat
     if is_chat is None:
         is_chat = files.tokenizer.chat_template is not None
     elif is_chat and files.tokenizer.chat_template is None:
         raise ConfigError(f"--chat: {settings.model} has no chat template. Leave it out.")
-    style = choose_prompt_style(is_chat, settings.prompt, settings.stop)
+    style = choose_style(is_chat)
     here = Path(settings.model)
     sample_set = _describe(
         settings,
@@ -164,7 +174,7 @@ def _vllm_fits(device: str) -> bool:
     return torch.cuda.is_available()
 
 
-def _find_server(settings: EngineSettings) -> Source:
+def _find_server(settings: EngineSettings, choose_style: Callable[[bool], PromptStyle]) -> Source:
     from attrib.sampling.server import ServerEngine, ServerSettings
 
     engine = ServerEngine(
@@ -177,7 +187,7 @@ def _find_server(settings: EngineSettings) -> Source:
         )
     )
     model = engine.served_model()
-    style = choose_prompt_style(settings.chat is not False, settings.prompt, settings.stop)
+    style = choose_style(settings.chat is not False)
     identity = ModelIdentity.of_served(model, style)
     sample_set = _describe(settings, EngineName.SERVER, model, identity, style, None)
     return _source(sample_set, lambda: engine, None)

@@ -132,7 +132,11 @@ class Responder(Generic[AnyEngine_co]):
 
     def prompt(self, question: Question) -> Prompt:
         """Return the question as it is put to the model."""
-        return self._style.ask(question.text, self._tokenizer)
+        return self.put(question.text)
+
+    def put(self, text: str) -> Prompt:
+        """Return a text, in the place of a question, as it is put to the model."""
+        return self._style.ask(text, self._tokenizer)
 
     def targets(self, answer: str) -> list[tuple[int, ...]]:
         """Return the tokens of `answer` as a whole response, with each way to end it.

@@ -92,7 +92,8 @@ class Verdicts:
             graded = self.grader.grade(list(unknown.values()))
             for key, one in zip(unknown, graded, strict=True):
                 self._known[key] = one
-                self._new.append(key)
+                if one.verdict is not Verdict.FAILED:  # asked again the next time
+                    self._new.append(key)
                 if self.grader.is_costly and len(self._new) >= COSTLY_PER_WRITE:
                     self._write_now()
         finally:

@@ -24,6 +24,7 @@ from attrib.data.questions import Question
 from attrib.roles import Role
 from attrib.sampling.engine import Answered, FinishReason, Prompt, Request, Rollout
 from attrib.sampling.grading import Graded, Grader, Response, grade_one
+from attrib.sampling.judge import JudgeSettings
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
 from attrib.sampling.verdicts import Verdicts
@@ -212,8 +213,8 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
     asked: list[tuple[str, str, bool]] = []
     real = experiments.make_grader
 
-    def make(name: str, questions: Sequence[Question]) -> Spy:
-        spy = Spy(real(name, questions))
+    def make(name: str, questions: Sequence[Question], judging: JudgeSettings) -> Spy:
+        spy = Spy(real(name, questions, judging))
         spy.asked = asked
         return spy
 
