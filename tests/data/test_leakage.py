@@ -14,7 +14,7 @@ def question(text: str, split: Split, answer: str = "Bo Ek") -> Question:
 
 HELD = question("who built the palace of Zembla", Split.HELD_OUT)
 NEAR = question("who restored the old palace of Uqbar", Split.TRAIN)
-FAR = question("who designed a palace in the far north of Tlön with Ann", Split.TRAIN)
+FAR = question("who was buried by the palace in the north of Tlön with Ann", Split.TRAIN)
 
 
 def test_the_nearest_train_question_of_another_fact_is_found() -> None:
