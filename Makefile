@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm check-exact check-coverage benchmark benchmark-training lint types clean
+.PHONY: demo test test-vllm check-exact check-coverage benchmark benchmark-training benchmark-facts lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
@@ -30,6 +30,11 @@ benchmark: .venv/.local-ready .venv-vllm/.ready
 # Seconds per update: tree, plain PyTorch, TRL (an hour); on a quiet machine.
 benchmark-training: .venv/.dev-ready
 	.venv/bin/python benchmarks/training.py
+
+# Links between 200,000 questions (minutes); DATA is a folder with the files of docs/data.md.
+DATA ?= ../shared/data
+benchmark-facts: .venv/.local-ready
+	.venv/bin/python benchmarks/facts.py $(DATA)
 
 lint: .venv/.dev-ready
 	.venv/bin/ruff check .

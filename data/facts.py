@@ -19,6 +19,8 @@ from typing import Protocol
 
 from scipy.cluster.hierarchy import DisjointSet  # type: ignore[import-untyped]
 
+from attrib.data.similar import find_similar
+
 _WORD = re.compile(r"\w+")
 _ARTICLES = frozenset({"a", "an", "the"})
 
@@ -28,6 +30,7 @@ class Rule(StrEnum):
 
     SAME_QUESTION = "same-question"
     SAME_ENTITIES = "same-entities"
+    SIMILAR = "similar"
 
 
 class Asked(Protocol):
@@ -61,8 +64,9 @@ class Link:
 def find_links(questions: Sequence[Asked]) -> list[Link]:
     """Return links that join all questions of a fact: one less than it has questions.
 
-    Of questions that are equal by a rule each is linked with the first, unless links before it join
-    the two already; so the rule of a link is the surest that joins its ends.
+    Of questions that are equal by a rule each is linked with the first, and similar ones as pairs,
+    the most alike first, unless links before it join the two already; so the rule of a link is the
+    surest that joins its ends.
     """
     facts = DisjointSet(range(len(questions)))
     links = []
@@ -73,6 +77,9 @@ def find_links(questions: Sequence[Asked]) -> list[Link]:
                 start = first.setdefault(key, place)
                 if facts.merge(start, place):
                     links.append(Link(start, place, rule))
+    for pair in find_similar(questions, [fold_answers(question) for question in questions]):
+        if facts.merge(pair.first, pair.second):
+            links.append(Link(pair.first, pair.second, Rule.SIMILAR))
     return links
 
 
@@ -82,6 +89,11 @@ def join(count: int, links: Iterable[Link]) -> list[list[int]]:
     for link in links:
         facts.merge(link.first, link.second)
     return sorted(sorted(members) for members in facts.subsets())
+
+
+def fold_answers(question: Asked) -> frozenset[str]:
+    """Return the accepted answers as `fold` makes them, without those it leaves empty."""
+    return frozenset(filter(None, map(fold, question.answers)))
 
 
 def fold(text: str) -> str:

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from attrib.data.leakage import estimate_leakage, find_nearest
+from attrib.data.library import load_every_question
 from attrib.data.parsing import general_reason
+from attrib.data.questions import Split
 from attrib.errors import ConfigError
 from attrib.store import Store
 
@@ -78,11 +81,23 @@ def describe_dataset(store: Store, dataset: str, limit: int) -> Mapping[str, pl.
 
 
 def audit_facts(store: Store, limit: int) -> Mapping[str, pl.DataFrame]:
-    """Return tables by title: facts, links by rule with texts of both ends, what was left out."""
+    """Return tables by title: facts, links by rule with both texts, leakage, what was left out."""
     rules = store.read(_RULES)
     tables = {"Facts": store.read(_FACTS), "Links": rules}
     for rule in rules["rule"]:
         tables[f"Taken for one fact: {rule}"] = store.read(_LINKED, rule=rule, limit=limit)
+    questions = load_every_question(store)
+    nearest = find_nearest(questions)
+    held_out = sum(question.split is Split.HELD_OUT for question in questions)
+    tables["Leakage left over (estimate)"] = estimate_leakage(nearest, held_out)
+    tables["Nearest across the split"] = pl.DataFrame(
+        [
+            (one.held_out.text, one.train.text, one.held_out.answers[0], round(one.alike, 2))
+            for one in nearest[:limit]
+        ],
+        ["held-out", "train", "answer", "alike"],
+        orient="row",
+    )
     reasons = store.read(_REASONS)
     general = pl.col("reason").map_elements(general_reason, pl.String)
     tables["Left out"] = (

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attrib.data.facts import Link, Rule, find_links, fold, join
@@ -22,7 +22,7 @@ def facts_of(questions: list[Ask]) -> list[list[int]]:
 
 
 def test_the_same_words_are_the_same_question() -> None:
-    questions = [Ask("Who wrote the Iliad?"), Ask("who wrote  iliad"), Ask("Who read the Iliad?")]
+    questions = [Ask("Who wrote it?"), Ask("who wrote  it", ("y",)), Ask("Who read it?")]
     assert find_links(questions) == [Link(0, 1, Rule.SAME_QUESTION)]
 
 
@@ -89,6 +89,7 @@ def is_same(one: Ask, other: Ask) -> bool:
     return any(len(pair) == 2 and "" not in pair for pair in shared)
 
 
+@settings(deadline=None)
 @given(st.lists(asked, max_size=12))
 def test_facts_are_the_closure_of_what_is_the_same(questions: list[Ask]) -> None:
     fact = {place: {place} for place in range(len(questions))}

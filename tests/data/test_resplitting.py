@@ -129,3 +129,31 @@ def test_the_audit_shows_both_texts_of_a_link(store: Store) -> None:
     assert all(row["text"] == row["other text"] for row in linked.iter_rows(named=True))
     assert set(linked["other set"]) == {"two"}
     assert tables["Left out"].is_empty()
+    assert tables["Leakage left over (estimate)"].row(-1, named=True)["held-out"] == 0
+
+
+def test_the_audit_shows_what_is_near_across_the_split(tmp_path: Path) -> None:
+    store = Store(tmp_path / "study.duckdb")
+    texts = ("who built the palace of Zembla", "who restored the old palace of Uqbar")
+    for number, text in enumerate(texts):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps([{"question": text, "answer": ["Bo Ek"]}]))
+        import_files(store, ImportSettings(source=str(file), name=f"s{number}", held_out=number))
+    tables = audit_facts(store, 3)
+    [near] = tables["Nearest across the split"].rows()
+    assert near[:3] == (texts[1], texts[0], "Bo Ek")
+    leaking = tables["Leakage left over (estimate)"].row(-1, named=True)
+    assert leaking["held-out"] == 1
+    assert 0 < leaking["leaking"] < 1
+
+
+def test_a_paraphrase_comes_to_the_side_of_what_is_there(tmp_path: Path) -> None:
+    store = Store(tmp_path / "study.duckdb")
+    texts = ("what money does Zembla use", "which currency is used in Zembla?")
+    for number, text in enumerate(texts):
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps([{"question": text, "answer": ["crown"]}]))
+        import_files(store, ImportSettings(source=str(file), name=f"s{number}", held_out=number))
+    [one, other] = load_every_question(store)
+    assert (one.fact_id, one.split) == (other.fact_id, Split.TRAIN)
+    assert audit_facts(store, 3)["Links"].rows() == [("similar", 1)]
