@@ -47,8 +47,10 @@ _COUNTS = """
     SELECT question_id, count(*) AS drawn,
            count(*) FILTER (verdict IN ('correct', 'incorrect')) AS graded,
            count(*) FILTER (verdict = 'correct') AS correct
-    FROM graded_rollouts
-    WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
+    FROM rollouts
+    LEFT JOIN (SELECT sample_set_id, question_id, rollout, verdict FROM graded_rollouts
+               WHERE grader = $grader) USING (sample_set_id, question_id, rollout)
+    WHERE sample_set_id = $sample_set_id AND rollout < $k AND finish_reason <> 'error'
     GROUP BY question_id
     ORDER BY question_id
 """

@@ -100,10 +100,11 @@ def number_variants(key: str) -> Iterator[str]:
 
 
 def _write_date(match: re.Match[str]) -> str:
-    found = {"day": None, "year": None, **match.groupdict()}
-    month = found["month"]
+    found = match.groupdict()
+    month = str(found["month"])
     name = _MONTHS[int(month) - 1] if month.isdigit() else _MONTH_OF[month.lower()]
-    return " ".join(filter(None, (found["year"], name, found["day"] and str(int(found["day"])))))
+    day = found.get("day")
+    return " ".join(filter(None, (found.get("year"), name, day and str(int(day)))))
 
 
 def _apply(steps: Sequence[_Step], text: str, truncated: bool) -> str:

@@ -18,6 +18,7 @@ from attrib.errors import AttribError, ConfigError
 from attrib.sampling.engine import Engine, FinishReason, Request, in_order
 from attrib.sampling.engines import EngineSettings, Source, find_source
 from attrib.sampling.grading import Graded, Response, Verdict
+from attrib.sampling.models import EMBEDDED_NAME
 from attrib.sampling.prompts import PromptStyle
 from attrib.sampling.responder import Responder
 
@@ -173,7 +174,7 @@ def make_judge(settings: JudgeSettings) -> JudgeGrader:
         )
     if settings.max_judge_calls is not None and settings.max_judge_calls < 0:
         raise ConfigError(f"--max-judge-calls {settings.max_judge_calls} must not be negative.")
-    sources = [_find_judge(settings, model) for model in settings.judge_model or ("",)]
+    sources = [_find_judge(settings, model) for model in settings.judge_model or (EMBEDDED_NAME,)]
     record = sorted(source.sample_set.sample_set_id for source in sources)
     fingerprint = content_hash(["judge", JUDGE_VERSION, ONE_WORD, _frame("", "", "", ""), record])
     return JudgeGrader(sources, f"judge-{fingerprint[:12]}", settings.max_judge_calls)
@@ -230,7 +231,7 @@ def _is_unclear(opinion: "Opinion | Graded") -> bool:
 def _find_judge(settings: JudgeSettings, model: str) -> Source:
     return find_source(
         EngineSettings(
-            **({"model": model} if model else {}),
+            model=model,
             url=settings.judge_url,
             api_key_env=settings.judge_key_env,
             concurrency=settings.judge_concurrency,
