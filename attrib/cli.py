@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from attrib import __version__, data_command
+from attrib import __version__, data_command, grade_command
 from attrib.ablate_command import ablate
 from attrib.config import DEFAULT_DATABASE, cache_folder, describe_environment
 from attrib.errors import AttribError, ConfigError
@@ -212,6 +212,13 @@ def bucket(
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave out questions still short of rollouts.")
     ] = False,
+    exclude_suspect: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-suspect",
+            help="Leave out never-correct questions whose accepted answers may be at fault.",
+        ),
+    ] = False,
     sample_set: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
     judge_model: JudgeModel = None,
     judge_url: JudgeUrl = None,
@@ -239,6 +246,7 @@ def bucket(
 
 app.command()(ablate)
 app.add_typer(data_command.app, name="data")
+app.add_typer(grade_command.app, name="grade")
 
 
 @app.command()

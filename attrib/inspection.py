@@ -29,6 +29,16 @@ _TABLES = {
 }
 
 
+_SUSPECTS = """
+    SELECT reason, question.text AS question, answers[1] AS answer,
+           len(answers) - 1 AS "other answers", detail, question_id
+    FROM suspects JOIN questions AS question USING (question_id)
+    WHERE bucketing_id = (SELECT bucketing_id FROM bucketings
+                          WHERE starts_with(bucketing_id, $prefix) ORDER BY used_at DESC LIMIT 1)
+    ORDER BY reason, question, question_id
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class StudyStatus:
     """What a study holds."""
@@ -43,3 +53,8 @@ def study_status(store: Store) -> StudyStatus:
     """Return counts of questions, rollouts, buckets and arms, and who is writing."""
     tables = {title: store.read(sql) for title, sql in _TABLES.items()}
     return StudyStatus(store.path, store.path.stat().st_size / 1e6, store.holder(), tables)
+
+
+def list_suspects(store: Store, prefix: str) -> pl.DataFrame:
+    """Return the suspect questions of the newest bucketing whose id begins with `prefix`."""
+    return store.read(_SUSPECTS, prefix=prefix)

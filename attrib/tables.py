@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from attrib.data.resplitting import SplitSummary
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
+    from attrib.sampling.comparing import Comparison
     from attrib.sampling.dry_run import SamplePlan
 
 WIDTH_OF_FILES = 240  # columns
@@ -107,10 +108,42 @@ def print_bucketing(bucketing: "Bucketing") -> None:
         f"{questions} questions by right answers in {bucketing.k} rollouts",
         table,
         f"0 of {bucketing.k} means p < {bucketing.never_correct_bound:.1%} (95 %), not p = 0.",
+        _describe_suspects(bucketing),
         f"\npass@k from {bucketing.k} rollouts",
         passes,
         f"Graded by {bucketing.grader}. Next: attrib ablate --subset never-correct",
     )
+
+
+def _describe_suspects(bucketing: "Bucketing") -> str:
+    if not bucketing.suspects:
+        return "No never-correct question is suspect."
+    reasons = ", ".join(f"{count} {reason}" for reason, count in bucketing.suspects.items())
+    kept = f"{bucketing.suspects_left_out} left out" if bucketing.suspects_left_out else "all kept"
+    return (
+        f"Never-correct questions whose accepted answers may be at fault: {reasons}; {kept}. "
+        "List them: attrib grade suspects"
+    )
+
+
+def print_comparison(comparison: "Comparison") -> None:
+    """Print how far two graders agree, and where they do not."""
+    found = comparison.agreement
+    kappa = "undefined: one verdict throughout"
+    if found.kappa is not None:
+        kappa = f"{found.kappa:.3f}"
+        if found.low is not None and found.high is not None:
+            kappa += f" (95 %: {found.low:.3f} – {found.high:.3f}, over questions)"
+    _print(
+        f"{comparison.one} and {comparison.other} on {found.responses:,} distinct responses to "
+        f"{found.questions:,} questions",
+        f"Same verdict: {found.observed:.2%}. Cohen's kappa: {kappa}",
+    )
+    print_frame(comparison.confusion)
+    if comparison.disagreeing:
+        shown = len(comparison.disagreements)
+        _print(f"\n{comparison.disagreeing:,} disagreements, the {shown} most frequent:")
+        print_frame(comparison.disagreements)
 
 
 def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> None:

@@ -5,7 +5,10 @@ Refuses fewer than k rollouts; leaves out, and names, questions with rollouts th
 graded, since an unknown verdict is not a wrong answer.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -22,11 +25,13 @@ from attrib.analysis.intervals import exact_interval
 from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.config import canonical_json, content_hash
 from attrib.data.library import load_questions_of
+from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
 from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings
+from attrib.sampling.suspects import Said, Suspect, find_suspects
 from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
 
@@ -55,6 +60,19 @@ _COUNTS = """
     ORDER BY question_id
 """
 
+_SAID = """
+    SELECT question_id, text, count(*) AS count, any_value(detail) AS detail
+    FROM graded_rollouts
+    WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
+      AND list_contains($question_ids, question_id)
+    GROUP BY question_id, text ORDER BY question_id, text
+"""
+_ROOM = """
+    SELECT (params ->> 'max_new_tokens')::BIGINT * sum(length(text)) / sum(tokens)
+    FROM rollouts JOIN sample_sets USING (sample_set_id)
+    WHERE sample_set_id = $sample_set_id AND tokens > 0 GROUP BY params
+"""
+
 
 class BucketSettings(JudgeSettings):
     """What `attrib bucket` was asked for."""
@@ -68,6 +86,8 @@ class BucketSettings(JudgeSettings):
     """Largest fraction of right rollouts in sometimes-correct (default 1/2)."""
     partial: bool = False
     """Whether to bucket the finished questions of an interrupted sampling run."""
+    exclude_suspect: bool = False
+    """Whether to leave out never-correct questions whose accepted answers may be at fault."""
     sample_set: str = ""
     """Beginning of a sample set's id; by default the newest."""
 
@@ -84,6 +104,9 @@ class Bucketing:
     pass_curve: PassCurve
     left_out: tuple[str, ...]
     """Questions with fewer than k gradable rollouts."""
+    suspects: Mapping[str, int]
+    """Suspect questions by reason; one may have several."""
+    suspects_left_out: int
     never_correct_bound: float
     """Largest p that 0 of k still allows (95 %, one-sided)."""
 
@@ -100,7 +123,7 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
     cuts = _choose_cuts(settings)
     assign_buckets([settings.k], [0], cuts)  # refuses a k too small for the cuts before grading
     with store.writing("attrib bucket", create=False):
-        sample_set_id = _choose_sample_set(store, settings.sample_set)
+        sample_set_id = choose_sample_set(store, settings.sample_set)
         questions = load_questions_of(store, sample_set_id)
         grader = make_grader(settings.grader, questions, settings)
         _check_complete(store, sample_set_id, settings)
@@ -110,9 +133,15 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
         ).filter(pl.col("drawn") >= settings.k)
         left_out = counts.filter(pl.col("graded") < settings.k)["question_id"].to_list()
         counts = counts.filter(pl.col("graded") == settings.k)
+        suspects = _find_suspects(store, sample_set_id, grader, questions, counts, settings.k)
+        suspicious = {one.question_id for one in suspects} if settings.exclude_suspect else set()
+        counts = counts.filter(~pl.col("question_id").is_in(suspicious))
         if counts.is_empty():
             raise DataError(f"No question has {settings.k} gradable rollouts; nothing to bucket.")
-        return _store_buckets(store, sample_set_id, grader, settings.k, cuts, counts, left_out)
+        bucketing = _store_buckets(store, sample_set_id, grader, settings.k, cuts, counts, left_out)
+        _store_suspects(store, bucketing.bucketing_id, suspects)
+        reasons = Counter(str(one.reason) for one in suspects)
+        return replace(bucketing, suspects=reasons, suspects_left_out=len(suspicious))
 
 
 def _choose_cuts(settings: BucketSettings) -> Cuts | None:
@@ -125,7 +154,12 @@ def _choose_cuts(settings: BucketSettings) -> Cuts | None:
     )
 
 
-def _choose_sample_set(store: Store, prefix: str) -> str:
+def choose_sample_set(store: Store, prefix: str) -> str:
+    """Return the id of the newest sample set that begins with `prefix`.
+
+    Raises:
+        DataError: there is none.
+    """
     ids = store.read(_SAMPLE_SETS, prefix=prefix)["sample_set_id"]
     if ids.is_empty():
         named = f" whose id begins with '{prefix}'" if prefix else ""
@@ -149,6 +183,39 @@ def _check_complete(store: Store, sample_set_id: str, settings: BucketSettings) 
         f"{found} (the fewest: {min(drawn, default=0)}). To draw the rest, type: "
         f"{command} --n {settings.k}{others}"
     )
+
+
+def _find_suspects(
+    store: Store,
+    sample_set_id: str,
+    grader: Grader,
+    questions: Sequence[Question],
+    counts: pl.DataFrame,
+    k: int,
+) -> list[Suspect]:
+    """Look at the never-correct questions for signs that their answers are at fault."""
+    never = set(counts.filter(pl.col("correct") == 0)["question_id"])
+    rows = store.read(
+        _SAID,
+        sample_set_id=sample_set_id,
+        grader=grader.fingerprint,
+        k=k,
+        question_ids=sorted(never),
+    )
+    said: dict[str, list[Said]] = {}
+    for question_id, text, count, detail in rows.iter_rows():
+        said.setdefault(question_id, []).append(Said(text, count, detail))
+    room = store.read(_ROOM, sample_set_id=sample_set_id).item()
+    return find_suspects((q for q in questions if q.question_id in never), said, room or math.inf)
+
+
+def _store_suspects(store: Store, bucketing_id: str, suspects: Sequence[Suspect]) -> None:
+    if suspects:
+        frame = pl.DataFrame([asdict(one) for one in suspects]).with_columns(
+            pl.lit(bucketing_id).alias("bucketing_id"), pl.col("reason").cast(pl.String)
+        )
+        with store.transaction() as transaction:
+            transaction.append("suspects", frame, ["bucketing_id", "question_id", "reason"])
 
 
 def _store_buckets(
@@ -198,5 +265,7 @@ def _store_buckets(
         rows=tuple(bucket_table(bucket_Q, n_Q, correct_Q)),
         pass_curve=mean_pass_at_k(n_Q, correct_Q, k_K, np.random.default_rng(0)),
         left_out=tuple(left_out),
+        suspects={},
+        suspects_left_out=0,
         never_correct_bound=never_correct_bound(k),
     )
