@@ -36,6 +36,8 @@ def _walk(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every command with its full name, those of groups in their places."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{prefix}{name}", command
             yield from _walk(command, f"{prefix}{name} ")
         else:
             yield f"{prefix}{name}", command
