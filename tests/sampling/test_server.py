@@ -923,18 +923,6 @@ import signal
 import sys
 from attrib.sampling.engine import Prompt, Request, SamplingParams
 from attrib.sampling.server import ServerEngine, ServerSettings
-from tests.local_server import (
-    DROP,
-    HANG,
-    Call,
-    LocalServer,
-    Reply,
-    answer_well,
-    chat_choice,
-    choice,
-    refuse,
-    said,
-)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs begin without it
 engine = ServerEngine(ServerSettings(sys.argv[1], "tiny", concurrency=4))
