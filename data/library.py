@@ -8,8 +8,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from itertools import chain
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from attrib.config import content_hash
 from attrib.data.questions import WORLDFACTS, AnswerType, Question, Split, load_worldfacts
@@ -198,11 +201,23 @@ def hash_answers(question: Question) -> str:
 
 def to_frame(questions: Sequence[Question]) -> pl.DataFrame:
     """Return rows of the table `questions`."""
-    columns = {name: [getattr(q, name) for q in questions] for name in _SCHEMA}
+    columns = {
+        name: _list_column([getattr(q, name) for q in questions])
+        if dtype.is_nested()
+        else [getattr(q, name) for q in questions]
+        for name, dtype in _SCHEMA.items()
+    }
     hashes = [hash_answers(q) for q in questions]
     return pl.DataFrame(columns, _SCHEMA).with_columns(
         answers_hash=pl.Series(hashes, dtype=pl.String)
     )
+
+
+def _list_column(lists: Sequence[Sequence[str]]) -> pl.Series:
+    """Return a column of lists of texts; from Arrow, since polars takes long over each list."""
+    ends = np.cumsum([0, *map(len, lists)])
+    texts = pa.array(list(chain.from_iterable(lists)), pa.large_string())
+    return pl.Series(pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), texts))
 
 
 _TEXTS = (

@@ -8,8 +8,9 @@ no sampling. Where both subjects are known the rules on entities decide, and thi
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import polars as pl
@@ -94,8 +95,17 @@ def find_similar(
         answers: the folded accepted answers of each.
         least_alike: how alike they must be.
     """
-    read = [_read(question, mine) for question, mine in zip(questions, answers, strict=True)]
-    counts = Counter(answer for one in read for answer in one.answers)
+    counts = Counter(chain.from_iterable(answers))
+    unnamed = set[str]().union(
+        *(mine for question, mine in zip(questions, answers, strict=True) if not question.subject)
+    )
+    read = {
+        place: _read(question, mine)
+        for place, (question, mine) in enumerate(zip(questions, answers, strict=True))
+        if not unnamed.isdisjoint(mine)  # else every question with this answer has a subject
+    }
+    if not read:
+        return []
     found = []
     for first, second in _find_candidates(read, counts):
         alike = estimate(compare(read[first], read[second], counts))
@@ -165,21 +175,23 @@ def _read(question: Compared, answers: frozenset[str]) -> Read:
     return Read(read_wording(question.text), subject, answers)
 
 
-def _find_candidates(read: Sequence[Read], counts: Counter[str]) -> Iterator[tuple[int, int]]:
+def _find_candidates(read: Mapping[int, Read], counts: Counter[str]) -> Iterator[tuple[int, int]]:
     """Yield pairs of places that share an answer and, for their length, enough words."""
-    words = _to_frame("word", ((i, w) for i, one in enumerate(read) for w in one.wording.names))
+    words = _to_frame("word", ((i, w) for i, one in read.items() for w in one.wording.names))
     answers = _to_frame(
-        "answer", ((i, a) for i, one in enumerate(read) for a in one.answers if counts[a] > 1)
+        "answer", ((i, a) for i, one in read.items() for a in one.answers if counts[a] > 1)
     )
     weights = words.select(pl.col("word").unique()).with_columns(
         weight=pl.col("word").map_elements(weigh, pl.Float64)
     )
     words = words.join(weights, on="word")
-    known = [bool(one.subject) for one in read]
-    has_subject = pl.DataFrame({"has_subject": known}, {"has_subject": pl.Boolean})
+    has_subject = pl.DataFrame(
+        {"place": list(read), "has_subject": [bool(one.subject) for one in read.values()]},
+        {"place": pl.UInt32, "has_subject": pl.Boolean},
+    )
     keyed = (
         answers.join(words, on="place")
-        .join(has_subject.with_row_index("place"), on="place")
+        .join(has_subject, on="place")
         .with_columns(pl.col("answer").rank("dense"), pl.col("word").rank("dense"))
     )
     key = ["answer", "word"]
