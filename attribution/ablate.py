@@ -90,6 +90,8 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
             if planned.is_owed or planned is plan.runs[-1]:
                 # After every run: a report made meanwhile, or after a kill, shows what there is.
                 effects = _estimate_again(store, experiment)
+        for summary in runner.grading_summaries:
+            say(summary)
         statuses = _read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,

@@ -30,6 +30,7 @@ from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Grader
 from attrib.sampling.models import load_files
 from attrib.sampling.responder import ModelIdentity, SampleSet
+from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
 
 _BUCKETING = """
@@ -100,6 +101,9 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
         _refuse_other_distributions(bucketing.sample_set)
     reward_grader = _choose_grader(bucketing, settings.reward_grader, bucketing.grader, settings)
     eval_grader = _choose_grader(bucketing, settings.eval_grader, reward_grader, settings)
+    if settings.method in (Method.RFT, Method.DPO):  # they learn from what was drawn before
+        sample_set_id, dataset = bucketing.sample_set_id, bucketing.dataset
+        grade_rollouts(store, sample_set_id, reward_grader, dataset, bucketing.k)
     evaluation = EvaluationPlan(
         grader=eval_grader,
         held_out=tuple(_select_held_out(store, bucketing, settings)),

@@ -57,6 +57,12 @@ class Runner:
             Verdicts(store, one.grader) for one in experiment.evaluation.transfer
         ]
 
+    @property
+    def grading_summaries(self) -> list[str]:
+        """Say what costly graders took."""
+        caches = dict.fromkeys((self._rewards, self.verdicts, *self._transfer_verdicts))
+        return [verdicts.summary for verdicts in caches if verdicts.summary]
+
     def run(self, arm: Arm) -> bool:
         """Train and evaluate an arm; return whether it succeeded. Only inside `store.writing`."""
         begin_run(self._store, arm)

@@ -63,6 +63,11 @@ class Grader(Protocol):
         """Yield the verdict on each response, in order."""
         ...
 
+    @property
+    def cost(self) -> str:
+        """Say what grading took so far, such as calls of a judge; empty where that is nothing."""
+        ...
+
 
 def grade_one(grader: Grader, question: Question, text: str, truncated: bool = False) -> Graded:
     """Return the verdict on one response."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from attrib.config import Settings, content_hash
-from attrib.errors import AttribError, ConfigError
+from attrib.errors import AttribError, ConfigError, ModelError
 from attrib.sampling.engine import Engine, FinishReason, Request, in_order
 from attrib.sampling.engines import EngineSettings, Source, find_source
 from attrib.sampling.grading import Graded, Response, Verdict
@@ -86,12 +86,18 @@ class JudgeGrader:
     is_costly: bool = True
     _responders: list[Responder[Engine]] = field(default_factory=list)
 
+    @property
+    def cost(self) -> str:
+        """Say how many calls were made."""
+        return f"{self.calls:,} judge calls"
+
     def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
         """Yield the verdict on each response, in order.
 
         Raises:
             JudgeLimitError: the next response would need more calls than may be made.
-            ModelError: a judge cannot be loaded, or its server refuses or is gone.
+            JudgeError: a server refuses or is gone.
+            ModelError: a judge cannot be loaded.
         """
         each = len(self.sources)
         for first in range(0, len(responses), RESPONSES_AT_ONCE):
@@ -147,16 +153,23 @@ class JudgeGrader:
             Request(content_hash(prompt), responder.put(prompt), 0, 1) for prompt in prompts
         ]
         self.calls += len(requests)
-        opinions: list[Opinion | Graded] = []
-        for [reply] in in_order(responder.respond(requests, 0, greedy=True)):
-            if reply.finish_reason == FinishReason.ERROR:
-                opinions.append(Graded(Verdict.FAILED, "the judge did not answer"))
-            else:
-                opinions.append(read_reply(reply.text))
-        return opinions
+        try:
+            replies = list(in_order(responder.respond(requests, 0, greedy=True)))
+        except ModelError as error:
+            raise JudgeError(f"The judge: {error}") from error
+        return [
+            Graded(Verdict.FAILED, "the judge did not answer")
+            if reply.finish_reason == FinishReason.ERROR
+            else read_reply(reply.text)
+            for [reply] in replies
+        ]
 
 
-class JudgeLimitError(AttribError, RuntimeError):
+class JudgeError(AttribError, RuntimeError):
+    """A judge cannot be asked: nothing is wrong with what it was to judge."""
+
+
+class JudgeLimitError(JudgeError):
     """The judges may not be asked any more."""
 
 

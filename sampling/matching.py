@@ -84,6 +84,7 @@ class _StringGrader:
 
     fingerprint: str
     is_costly: ClassVar[bool] = False
+    cost: ClassVar[str] = ""
     universes: Mapping[_Relation, Lexicon] = field(repr=False, default_factory=dict)
     _expected: dict[str, _Expected] = field(default_factory=dict, repr=False, compare=False)
 

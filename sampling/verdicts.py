@@ -13,7 +13,7 @@ import polars as pl
 
 from attrib.data.library import hash_answers
 from attrib.data.questions import Question
-from attrib.progress import track
+from attrib.progress import say, track
 from attrib.sampling.engine import FinishReason, Rollout
 from attrib.sampling.grading import Graded, Grader, Response, Verdict
 from attrib.store import Store, Transaction
@@ -33,6 +33,10 @@ _UNGRADED = """
     WHERE rollout.sample_set_id = $sample_set_id AND rollout.rollout < $k
       AND rollout.finish_reason <> 'error'
     ORDER BY ALL
+"""
+_TEXTS = """
+    SELECT count(DISTINCT (question_id, text, finish_reason = 'length')) FROM rollouts
+    WHERE sample_set_id = $sample_set_id AND rollout < $k AND finish_reason <> 'error'
 """
 FAILED = Graded(Verdict.FAILED, "no response")
 
@@ -65,6 +69,19 @@ class Verdicts:
         self._loaded: set[str] = set()
         self._answers: dict[str, str] = {}
         self._new: list[_Key] = []
+        self._asked = 0
+        self._reused = 0
+
+    @property
+    def summary(self) -> str:
+        """Say what a costly grader took, and what it was spared; empty for others."""
+        if not self.grader.is_costly:
+            return ""
+        share = self._reused / max(self._asked, 1)
+        return (
+            f"{self.grader.cost}; {self._reused:,} of {self._asked:,} verdicts ({share:.0%}) were "
+            "known before."
+        )
 
     def prepare(self, questions: Sequence[Question]) -> None:
         """Read what is stored for questions that will be graded; one query for all of them."""
@@ -77,6 +94,11 @@ class Verdicts:
             self._known[key] = Graded(Verdict(verdict), detail)
         self._loaded.update(missing)
 
+    def count_known(self, responses: int) -> None:
+        """Note responses that need not be graded, for `summary`."""
+        self._asked += responses
+        self._reused += responses
+
     def grade(self, responses: Sequence[Response | None]) -> list[Graded]:
         """Return the verdict on each response; None has failed.
 
@@ -88,6 +110,8 @@ class Verdicts:
             for key, response in zip(keys, responses, strict=True)
             if key is not None and response is not None and key not in self._known
         }
+        self._asked += len(unknown)
+        self.count_known(sum(key is not None for key in keys) - len(unknown))
         try:
             graded = self.grader.grade(list(unknown.values()))
             for key, one in zip(unknown, graded, strict=True):
@@ -146,6 +170,8 @@ def grade_rollouts(
     if texts.is_empty():
         return
     verdicts = Verdicts(store, grader)
+    everything = store.read(_TEXTS, sample_set_id=sample_set_id, k=k).item()
+    verdicts.count_known(everything - len(texts))
     batch_size = COSTLY_PER_WRITE if grader.is_costly else TEXTS_PER_WRITE
     with track("Grading", len(texts), "texts") as advance:
         for batch in texts.iter_slices(batch_size):
@@ -153,3 +179,5 @@ def grade_rollouts(
             with store.transaction() as transaction:
                 verdicts.write(transaction)
             advance(len(batch))
+    if verdicts.summary:
+        say(verdicts.summary)

@@ -225,6 +225,7 @@ class Undecided:
         self.grader, self.text = grader, text
 
     is_costly = False
+    cost = ""
 
     def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
         return (self._grade(*response) for response in responses)

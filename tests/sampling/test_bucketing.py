@@ -31,6 +31,7 @@ class FakeGrader:
         self.asked: list[tuple[str, str, bool]] = []
 
     is_costly = False
+    cost = ""
 
     def grade(self, responses: Sequence[Response]) -> Iterator[Graded]:
         return (self._grade(*response) for response in responses)

@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attrib.data.questions import AnswerType, Question, Split
-from attrib.errors import ConfigError, ModelError
+from attrib.errors import ConfigError
 from attrib.sampling.engine import FinishReason, Rollout
 from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Graded, Response, Verdict
 from attrib.sampling.judge import (
     INSTRUCTIONS,
     LONGEST_RESPONSE,
+    JudgeError,
     JudgeGrader,
     JudgeLimitError,
     JudgeSettings,
@@ -287,7 +288,7 @@ def test_what_was_judged_before_a_server_goes_is_stored(
 
     server = serve(behave)
     texts = [f"Lima {i}" for i in range(20)]
-    with store.writing("attrib test"), pytest.raises(ModelError, match="no credit left"):
+    with store.writing("attrib test"), pytest.raises(JudgeError, match="no credit left"):
         Verdicts(store, judges(server)).grade(rollouts(*texts))
     assert store.read("SELECT count(*) FROM verdicts").item() == 8
     server.behave = judge_by(obey)
@@ -355,3 +356,13 @@ def test_a_local_model_judges(tiny_model_folder: Path) -> None:
     found = list(grader.grade([Response(PERU, text, False) for text in ("Lima", "Quito")]))
     assert [one.verdict for one in found] == ["ungraded", "ungraded"]
     assert grader.calls == 4
+
+
+def test_calls_and_what_was_known_are_told(serve: Serve, store: Store) -> None:
+    server = serve(judge_by(obey))
+    with store.writing("attrib test"):
+        verdicts = Verdicts(store, judges(server))
+        verdicts.grade(rollouts("Lima", "Quito"))
+        verdicts.grade(rollouts("Lima", "Cusco"))
+    assert verdicts.summary == "3 judge calls; 1 of 4 verdicts (25%) were known before."
+    assert Verdicts(store, make_grader("exact", [])).summary == ""

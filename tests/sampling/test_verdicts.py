@@ -28,6 +28,7 @@ class CountingGrader:
 
     name = "match"
     is_costly = False
+    cost = ""
 
     def __init__(self, *questions: Question) -> None:
         self.real = make_grader("match", questions or (CAPITAL, OTHER))
