@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import platformdirs
 import pytest
 
 from attrib.sampling.models import EMBEDDED_NAME, EMBEDDED_PACKAGE, LanguageModel, load_model
+from tests.local_server import Call, LocalServer, Reply, answer_well
 
 if TYPE_CHECKING:
     import torch
@@ -220,3 +222,21 @@ def start_attrib(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LocalServer]]:
+    """Return `serve(behave)`, which starts a server that answers by calling `behave`."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    servers = []
+
+    def start(behave: Callable[[Call], Reply] = answer_well) -> LocalServer:
+        server = LocalServer(behave)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

@@ -25,6 +25,7 @@ from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError, ModelError, StoreError
 from attrib.roles import PLANNED, Role
 from attrib.store import Store
+from tests.local_server import LocalServer, chat_choice, said
 
 TRAINING, HELD_OUT = 30, 12
 UPDATES, GROUPS = 3, 2
@@ -665,6 +666,41 @@ def test_other_data_sets_are_evaluated_with_their_own_grader(
     assert gains == {0.5: 5, 1.0: 5}
     with pytest.raises(ConfigError, match="no data set 'nothing'"):
         ablate_shortly(store, eval_dataset=("nothing",))
+
+
+def test_rewards_and_evaluation_may_have_graders_of_their_own(
+    store: Store, ablate_shortly: Ablate, serve: Callable[..., LocalServer]
+) -> None:
+    """A judge that accepts everything evaluates; the grader of the buckets rewards."""
+    server = serve(lambda _: said(chat_choice("CORRECT")))
+    shortly = {"role": (), "budget": "updates=1", "seeds": 1, "eval_samples": 0, "cot_tokens": 0}
+    judge = {"eval_grader": "judge", "judge_model": ("kind",), "judge_url": server.url}
+    summary = ablate_shortly(store, **shortly, **judge)
+    [fingerprint] = store.read("SELECT DISTINCT eval_grader FROM evaluations")["eval_grader"]
+    assert fingerprint.startswith("judge-")
+    verdicts = store.read(
+        "SELECT DISTINCT verdict, left(grader, 5) AS grader FROM verdicts ORDER BY ALL"
+    ).rows()
+    assert ("correct", "judge") in verdicts
+    assert ("incorrect", "judge") not in verdicts
+    accuracy = [e.value for e in summary.effects if e.statistic == "accuracy"]
+    assert accuracy
+    assert set(accuracy) == {1.0}
+    assert store.read("SELECT sum(correct) < sum(rollouts) FROM visits").item()
+    calls = len(server.calls)
+    again = ablate_shortly(store, **shortly, **judge)
+    assert again.trained == 0
+    assert len(server.calls) == calls
+    other = ablate_shortly(store, **shortly)
+    assert other.experiment_id != summary.experiment_id
+
+
+def test_methods_on_stored_rollouts_learn_from_the_verdicts_of_their_own_grader(
+    store: Store, ablate_shortly: Ablate
+) -> None:
+    ablate_shortly(store, role=(), budget="updates=1", seeds=1, method="rft", reward_grader="exact")
+    rollouts = "SELECT count(*) FROM graded_rollouts WHERE grader LIKE 'exact-%'"
+    assert store.read(rollouts).item() > 0
 
 
 def test_the_plan_is_what_is_then_done(store: Store, ablate_shortly: Ablate) -> None:

@@ -1,7 +1,6 @@
 """Fixtures of the sampling tests: models of many architectures, and oracles to compare with."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,8 +9,6 @@ import transformers
 from numpy.typing import NDArray
 from scipy import stats
 from transformers import PreTrainedModel
-
-from tests.local_server import Call, LocalServer, Reply, answer_well
 
 VOCABULARY = 7
 
@@ -93,21 +90,3 @@ def _chi_square(observed: NDArray[np.float64], expected: NDArray[np.float64]) ->
         return 1.0
     scaled = expected[kept] * (observed[kept].sum() / expected[kept].sum())
     return float(stats.chisquare(observed[kept], scaled).pvalue)
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LocalServer]]:
-    """Return `serve(behave)`, which starts a server that answers by calling `behave`."""
-    monkeypatch.setenv("NO_PROXY", "*")
-    servers = []
-
-    def start(behave: Callable[[Call], Reply] = answer_well) -> LocalServer:
-        server = LocalServer(behave)
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        servers.append(server)
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
