@@ -126,6 +126,11 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
         sample_set_id = choose_sample_set(store, settings.sample_set)
         questions = load_questions_of(store, sample_set_id)
         grader = make_grader(settings.grader, questions, settings)
+        if grader.name == "match" and not any(question.relation for question in questions):
+            say(
+                "These questions have no relations, so match knows no other answers of a kind: it "
+                "credits lists of guesses. Stricter: --grader exact, or judge."
+            )
         _check_complete(store, sample_set_id, settings)
         grade_rollouts(store, sample_set_id, grader, questions, settings.k)
         counts = store.read(

@@ -48,6 +48,7 @@ _FIND_KEYS: Mapping[AnswerType, Callable[[str], tuple[str, ...]]] = {
     AnswerType.CODE: code_keys,
     AnswerType.NUMBER: number_keys,
 }
+_ABBREVIATED = 3  # letters by which a spelling may be longer than its key: kilogrammes
 _EMPTY = Graded(Verdict.INCORRECT, "empty")
 _NOT_FOUND = Graded(Verdict.INCORRECT, "no accepted answer")
 
@@ -223,11 +224,12 @@ def _is_hopeless(text: str, expected: _Expected) -> bool:
     """Tell at a glance that an ASCII text is not an answer alone; most are not.
 
     It has letters of its own: more than those of a key, and of an article (three) or an aside such
-    as e.g. for each character between words; or none of the words that it would have to have.
+    as e.g. for each character between words, and some for another spelling; or none of the words
+    that it would have to have.
     """
     letters = squash(text)
     apart = len(text) - len(letters)
-    if len(letters) > expected.longest + 3 * apart:
+    if len(letters) > expected.longest + _ABBREVIATED + 3 * apart:
         return True
     return (
         bool(letters)

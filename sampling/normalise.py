@@ -33,7 +33,7 @@ _APOSTROPHES = "'’‘‛′ʹʻʼʽʾʿˈ＇"
 _HYPHENS = "-‐‑‒–—−"
 _OPENERS = "([{<"
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-_SPOKEN = {"&": " and ", "+": " plus ", "#": " sharp ", ".": ".", ",": ","}
+_SPOKEN = {"&": " and ", "+": " plus ", "#": " sharp ", "%": " percent ", ".": ".", ",": ","}
 _SPOKEN |= dict.fromkeys("!?:;", " . ")
 # Letters that Unicode does not decompose.
 _PLAIN_LETTERS = {
@@ -41,6 +41,21 @@ _PLAIN_LETTERS = {
     **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"},
 }
 _SYNONYMS = {"st": "saint", "ste": "sainte", "mt": "mount"}
+_SYNONYMS |= {
+    spelling: unit
+    for unit, spellings in {
+        "kilometers": "km kms kilometer kilometre kilometres",
+        "centimeters": "cm centimeter centimetre centimetres",
+        "millimeters": "mm millimeter millimetre millimetres",
+        "meters": "meter metre metres",
+        "kilograms": "kg kgs kilogram kilogramme kilogrammes",
+        "miles": "mile",
+        "feet": "foot ft",
+        "pounds": "pound lb lbs",
+        "percent": "pct",
+    }.items()
+    for spelling in spellings.split()
+}
 
 _DERIVED = frozenset({*ARTICLES, *_SYNONYMS.values(), "and", "plus", "sharp"})
 _SQUASHING = {point: chr(point).lower() if chr(point).isalnum() else None for point in range(128)}

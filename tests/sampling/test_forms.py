@@ -132,6 +132,7 @@ SAME = [
     ("Elizabeth the First", "Elizabeth I"), ("Seven Samurai", "7 Samurai"),
     ("1984", "Nineteen Eighty-Four"),
     ("21st century", "the twenty-first century"), ("Apollo 11", "Apollo Eleven"), ("one", "1"),
+    ("5 km", "5 kilometres"), ("5 kilometers", "5 km"), ("12 percent", "12%"), ("6 feet", "6 ft"),
     ("third", "3rd"), ("Henry VIII", "Henry the 8th"), ("Rocky IV", "Rocky 4"), ("yes", "Yes."),
 ]  # fmt: skip
 OTHERS = [
