@@ -12,7 +12,7 @@ from itertools import chain
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
+import pyarrow as pa  # type: ignore[import-untyped]
 
 from attrib.config import content_hash
 from attrib.data.questions import WORLDFACTS, AnswerType, Question, Split, load_worldfacts
