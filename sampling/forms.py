@@ -155,7 +155,7 @@ def _evaluate(words: list[str]) -> int | None:
                 return None
             total, group, room = total + (group or 1) * value, 0, value
         elif value == 100:
-            if group > 9:
+            if group >= 100:
                 return None
             group = (group or 1) * 100
         elif group % 100 == 0 or (group % 100 >= 20 and group % 10 == 0 and 0 < value < 10):
