@@ -78,7 +78,8 @@ def test_what_has_no_other_form_stays(text: str) -> None:
     ("text", "expected"),
     [
         ("3.5 million people", "3500000 people"), ("2,500 thousand", "2500000"),
-        ("nineteen eighty-four", "1984"), ("twenty twenty", "2020"), ("nineteen hundred", "1900"), ("One.", "1."),
+        ("nineteen eighty-four", "1984"), ("twenty twenty", "2020"),
+        ("nineteen hundred", "1900"), ("One.", "1."),
         ("the Twenty-First century", "the 21st century"),
         ("Louis the Fourteenth", "Louis the 14th"),
         ("two hundred and twelfth", "212th"),
