@@ -21,9 +21,10 @@ from attrib.options import (
 from attrib.store import Store
 
 Grader = Annotated[str, typer.Option(help="match, exact or judge.")]
-K = Annotated[int, typer.Option("--k", help="Count rollouts 0 … k-1 of each question.")]
+K = Annotated[
+    int | None, typer.Option("--k", help="Count rollouts 0 … k-1 of each question; default: all.")
+]
 SampleSet = Annotated[str, typer.Option(help="Beginning of its id; default: newest.")]
-ALL = 2**31 - 1
 
 app = typer.Typer(rich_markup_mode="markdown", invoke_without_command=True)
 
@@ -41,7 +42,7 @@ def grade(
         Path | None,
         typer.Option(help="CSV by people: question_id, text, verdict.", metavar="FILE"),
     ] = None,
-    k: K = ALL,
+    k: K = None,
     sample_set: SampleSet = "",
     limit: Annotated[int, typer.Option(help="Disagreements to show.")] = 20,
     judge_model: JudgeModel = None,
@@ -85,7 +86,7 @@ def export(
     for_labelling: Annotated[int, typer.Option(help="Number of responses.")] = 200,
     db: Database = DEFAULT_DATABASE,
     grader: Grader = "match",
-    k: K = ALL,
+    k: K = None,
     sample_set: SampleSet = "",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
 ) -> None:

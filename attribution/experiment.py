@@ -26,7 +26,7 @@ from attrib.data.library import (
 from attrib.data.questions import Question, Split
 from attrib.errors import ConfigError, DataError
 from attrib.sampling.engine import EngineName
-from attrib.sampling.graders import make_grader
+from attrib.sampling.graders import GraderName, make_grader
 from attrib.sampling.grading import Grader
 from attrib.sampling.models import load_files
 from attrib.sampling.responder import ModelIdentity, SampleSet
@@ -108,7 +108,7 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
         grader=eval_grader,
         held_out=tuple(_select_held_out(store, bucketing, settings)),
         transfer=tuple(
-            _select_transfer(store, name, bucketing, eval_grader.name, settings)
+            _select_transfer(store, name, bucketing, eval_grader, settings)
             for name in settings.eval_dataset
         ),
         training=tuple(bucketing.training_questions),
@@ -255,7 +255,7 @@ def _select_held_out(
 
 
 def _select_transfer(
-    store: Store, name: str, bucketing: Bucketing, grader: str, settings: AblateSettings
+    store: Store, name: str, bucketing: Bucketing, grader: Grader, settings: AblateSettings
 ) -> TransferSet:
     if name in {question.dataset for question in bucketing.dataset}:
         raise ConfigError(
@@ -265,4 +265,6 @@ def _select_transfer(
     import_dataset(store, name)
     dataset = load_dataset(store, name)
     chosen = select_questions(store, dataset, Split.HELD_OUT, limit=settings.eval_limit)
-    return TransferSet(name, tuple(chosen), make_grader(grader, dataset, settings))
+    if grader.name == GraderName.MATCH:  # knows the answers of one data set
+        grader = make_grader(grader.name, dataset, settings)
+    return TransferSet(name, tuple(chosen), grader)

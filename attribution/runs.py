@@ -50,18 +50,16 @@ class Runner:
         self._store = store
         self._experiment = experiment
         self._settings = settings
-        rewards, evaluation = experiment.reward_grader, experiment.evaluation.grader
-        self._rewards = Verdicts(store, rewards)
-        self.verdicts = self._rewards if rewards is evaluation else Verdicts(store, evaluation)
-        self._transfer_verdicts = [
-            Verdicts(store, one.grader) for one in experiment.evaluation.transfer
-        ]
+        plan = experiment.evaluation
+        graders = (experiment.reward_grader, plan.grader, *(one.grader for one in plan.transfer))
+        self._caches = {grader.fingerprint: Verdicts(store, grader) for grader in graders}
+        self._rewards = self._caches[experiment.reward_grader.fingerprint]
+        self.verdicts = self._caches[plan.grader.fingerprint]
 
     @property
     def grading_summaries(self) -> list[str]:
         """Say what costly graders took."""
-        caches = dict.fromkeys((self._rewards, self.verdicts, *self._transfer_verdicts))
-        return [verdicts.summary for verdicts in caches if verdicts.summary]
+        return [cache.summary for cache in self._caches.values() if cache.summary]
 
     def run(self, arm: Arm) -> bool:
         """Train and evaluate an arm; return whether it succeeded. Only inside `store.writing`."""
@@ -221,7 +219,8 @@ class Runner:
         """Return greedy answers to the held-out questions of all data sets."""
         plan = self._experiment.evaluation
         frames = [evaluator.greedy(plan.held_out, step)]
-        for one, verdicts in zip(plan.transfer, self._transfer_verdicts, strict=True):
+        for one in plan.transfer:
+            verdicts = self._caches[one.grader.fingerprint]
             elsewhere = Evaluator(responder, verdicts, arm.arm_id)
             frames.append(elsewhere.greedy(one.questions, step))
         return frames
@@ -251,7 +250,7 @@ class Runner:
         key = ["arm_id", "step", "question_id", "decoding", "rollout"]
         for frame in frames:
             transaction.append("evaluations", frame, unless_present=key)
-        for verdicts in (self.verdicts, *self._transfer_verdicts):
+        for verdicts in self._caches.values():
             verdicts.write(transaction)
 
     def _load(self, name: str, *, is_base: bool) -> Responder[TreeEngine]:

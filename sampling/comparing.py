@@ -24,7 +24,6 @@ from attrib.store import Store
 
 HUMAN = "human"
 LABEL_COLUMNS = ("question_id", "text", "verdict")
-_LAST = 2**31 - 1
 
 _VERDICTS = """
     SELECT verdict, regexp_replace(detail, ':.*| besides .*', '') AS why, count(*) AS rollouts,
@@ -60,12 +59,17 @@ class GradeSettings(JudgeSettings):
     """Two graders to hold against each other."""
     labels: Path | None = None
     """CSV file with question_id, text and verdict (correct or incorrect) by people."""
-    k: int = _LAST
-    """Count rollouts 0 … k-1 of each question."""
+    k: int | None = None
+    """Count rollouts 0 … k-1 of each question; None: all."""
     sample_set: str = ""
     """Beginning of its id; by default the newest."""
     limit: int = 20
     """Disagreements to show."""
+
+    @property
+    def rollouts(self) -> int:
+        """Return how many rollouts of each question count: all that an index can name, or k."""
+        return 2**31 - 1 if self.k is None else self.k
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def grade_sample_set(store: Store, settings: GradeSettings) -> pl.DataFrame:
         sample_set_id = choose_sample_set(store, settings.sample_set)
         grader = _grade(store, sample_set_id, settings.grader, settings)
     return store.read(
-        _VERDICTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.k
+        _VERDICTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.rollouts
     )
 
 
@@ -111,7 +115,7 @@ def compare_graders(store: Store, settings: GradeSettings) -> Comparison:
         sample_set_id=sample_set_id,
         one=one.fingerprint,
         other=other.fingerprint,
-        k=settings.k,
+        k=settings.rollouts,
     )
     return _compare(store, rows, one.name, other.name, settings.limit)
 
@@ -173,7 +177,9 @@ def export_for_labelling(
     with store.writing("attrib grade export", create=False):
         sample_set_id = choose_sample_set(store, settings.sample_set)
         grader = _grade(store, sample_set_id, settings.grader, settings)
-    rows = store.read(_SAMPLE, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.k)
+    rows = store.read(
+        _SAMPLE, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.rollouts
+    )
     drawn = _draw_in_turn(rows, count, np.random.default_rng(seed))
     drawn.with_columns(
         pl.col("answers").list.join(" | "), verdict=pl.lit(""), note=pl.lit("")
@@ -186,7 +192,7 @@ def export_for_labelling(
 def _grade(store: Store, sample_set_id: str, name: str, settings: GradeSettings) -> Grader:
     questions = load_questions_of(store, sample_set_id)
     grader = make_grader(name, questions, settings)
-    grade_rollouts(store, sample_set_id, grader, questions, settings.k)
+    grade_rollouts(store, sample_set_id, grader, questions, settings.rollouts)
     return grader
 
 
