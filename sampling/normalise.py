@@ -74,7 +74,7 @@ _POSSESSIVE = re.compile(rf"(?<={_ALNUM})'([sS])(?!{_ALNUM})")
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _TOKEN = re.compile(r"\n|\.|[^\s.,]+")
 _TOKEN_AND_DOT = re.compile(r"([^\s.,]+)(\.?)")
-_ELIDED = re.compile(r"\b([dlo]) (?=\w\w)")
+_ELIDED = re.compile(r"\b([dlo]) (?!(?:and|plus|sharp|percent)\b)(?=\w\w)", re.IGNORECASE)
 _ASIDES = frozenset({"eg", "ie"})
 
 
@@ -227,6 +227,7 @@ def answer_name_keys(answer: str) -> tuple[str, ...]:
 
 def _spell(answer: str) -> dict[str, None]:
     folded = _fold(answer)
+    elided = _ELIDED.sub(r"\1", folded)
     if "'" in folded or "." in folded[:-1]:
         joined = _collapse_initials(folded)
         spellings: Iterable[str] = (
@@ -234,12 +235,11 @@ def _spell(answer: str) -> dict[str, None]:
             joined.replace("'", ""),
             joined.replace("'", " "),
             folded.replace(".", ". ").replace("'", ""),
+            elided.replace("'", ""),
         )
     else:
-        spellings = (folded,)
-    keys = dict.fromkeys(key for spelling in spellings if (key := _name_key(spelling)))
-    keys |= dict.fromkeys(_ELIDED.sub(r"\1", key) for key in tuple(keys) if " " in key)
-    return keys
+        spellings = (folded, elided)
+    return dict.fromkeys(key for spelling in spellings if (key := _name_key(spelling)))
 
 
 def squash(text: str) -> str:
