@@ -103,6 +103,33 @@ def half_width(
 
     Source: Satterthwaite 1946, Biometrics Bull. 2:110.
     """
+    return max(
+        float(special.stdtrit(degrees, 0.5 + confidence / 2.0)) * deviation
+        for degrees, deviation in _spreads(layout, weights_A, question_variance)
+    )
+
+
+def two_sided_p(
+    layout: Layout, weights_A: FloatArray, question_variance: float, centre: float
+) -> float:
+    """Return 1 - the confidence at which `half_width` reaches from `centre` to zero.
+
+    Args:
+        layout: The arms.
+        weights_A: Weight of each arm in the sum, shape (A,).
+        question_variance: Variance of the sum that its spread between questions shows.
+        centre: The middle of the interval.
+    """
+    return max(
+        2.0 * float(special.stdtr(degrees, -abs(centre) / deviation)) if deviation else 0.0
+        for degrees, deviation in _spreads(layout, weights_A, question_variance)
+    )
+
+
+def _spreads(
+    layout: Layout, weights_A: FloatArray, question_variance: float
+) -> list[tuple[float, float]]:
+    """Return degrees of freedom and standard deviation, of all that varies and of seeds' means."""
     used = (layout.degrees_A > 0) & (weights_A != 0.0)
     degrees_A = layout.degrees_A[used]
     seeds_A = weights_A[used] ** 2 * layout.seed_variance_A[used]
@@ -114,21 +141,12 @@ def half_width(
     # The formula stays above the least degrees of freedom that enter it, save where subtracting the
     # cells takes it below.
     degrees = max(degrees, min([question_degrees, *degrees_A]))
-    crossed = _student(degrees, confidence) * math.sqrt(variance)
-    return max(crossed, _seeds_half_width(seeds_A, degrees_A, confidence))
-
-
-def _seeds_half_width(seeds_A: FloatArray, degrees_A: FloatArray, confidence: float) -> float:
-    """Return half the width that these variances of seeds' means alone would give."""
-    variance = float(seeds_A.sum())
-    if variance == 0.0:
-        return 0.0
-    degrees = variance**2 / float((seeds_A**2 / degrees_A).sum())
-    return _student(degrees, confidence) * math.sqrt(variance)
-
-
-def _student(degrees: float, confidence: float) -> float:
-    return float(special.stdtrit(degrees, 0.5 + confidence / 2.0))
+    spreads = [(degrees, math.sqrt(variance))]
+    of_seeds = float(seeds_A.sum())
+    if of_seeds > 0.0:
+        degrees = of_seeds**2 / float((seeds_A**2 / degrees_A).sum())
+        spreads.append((degrees, math.sqrt(of_seeds)))
+    return spreads
 
 
 def check_runs(after_SQ: npt.ArrayLike, name: str) -> BoolArray:

@@ -1,8 +1,8 @@
 """Gains and shares of arms trained with several seeds.
 
 Owns the intervals that speak about other held-out questions and other training seeds at once: of an
-arm's gain, of the difference of two arms, of any weighted sum of gains, and of the ratio of two
-such sums, of which the share is one. Refuses arms that answered other questions, and a ratio whose
+arm's gain, of the difference of two arms, of any weighted sum of gains, the p-value of such a sum,
+and of the ratio of two of them, of which the share is one. Refuses arms that answered other questions, and a ratio whose
 denominator may be zero. The paper (arXiv 2605.07153) says that one class of questions drives about
 83 % of the gain, and names no number of seeds; no interval of that share is known to us.
 
@@ -37,6 +37,7 @@ from attrib.analysis.crossed import (
     check_same_questions,
     half_width,
     reduce_arms,
+    two_sided_p,
 )
 from attrib.analysis.intervals import Interval, Share
 from attrib.errors import ConfigError
@@ -166,11 +167,9 @@ def contrast_over_seeds(
     check_confidence(confidence)
     layout = reduce_arms(before_Q, arms)
     weights = _check_weights(weights_A, len(arms))
-    change_Q = weights @ layout.gain_AQ
-    value = float(change_Q.mean())
+    value = float((weights @ layout.gain_AQ).mean())
     largest = _largest_change(weights)
-    padded_Q = np.append(change_Q, [largest, -largest])
-    centre, variance = float(padded_Q.mean()), float(padded_Q.var()) / padded_Q.size
+    centre, variance = _pad(layout, weights)
     if layout.degrees_A[weights != 0.0].any():
         half = half_width(layout, weights, variance, confidence)
     else:
@@ -178,6 +177,34 @@ def contrast_over_seeds(
     low = max(-largest, min(centre - half, value))
     high = min(largest, max(centre + half, value))
     return IntervalOverSeeds(value, low, high, layout.covers_seeds(weights))
+
+
+def contrast_p_value(
+    before_Q: npt.ArrayLike, arms: Sequence[npt.ArrayLike], weights_A: Sequence[float]
+) -> float:
+    """Return the two-sided p of "the weighted sum of gains is zero", over questions and seeds.
+
+    It is below α exactly where the interval of `contrast_over_seeds` at 1 - α excludes zero, and
+    so, unlike `sign_flip_test`, speaks about other seeds than those trained.
+
+    Args:
+        before_Q: Whether each held-out question was correct before training, shape (Q,), bool.
+        arms: Outcomes of each arm after training, shape (S, Q), bool; one at least has two seeds.
+        weights_A: One finite weight for each arm, shape (A,).
+
+    Raises:
+        DataError: If an array is empty, not boolean, of another shape, or Q differs.
+        ConfigError: If the weights do not fit the arms, or no arm with a weight has two seeds;
+            such arms are for `mcnemar_exact` and `sign_flip_test`.
+
+    Source: as `contrast_over_seeds`.
+    """
+    layout = reduce_arms(before_Q, arms)
+    weights = _check_weights(weights_A, len(arms))
+    if not layout.degrees_A[weights != 0.0].any():
+        raise ConfigError("Each arm has one seed. Use sign_flip_test, which is exact for them.")
+    centre, variance = _pad(layout, weights)
+    return two_sided_p(layout, weights, variance, centre)
 
 
 def ratio_over_seeds(
@@ -289,6 +316,13 @@ def _refuse_ratio(whole: Interval, questions: int) -> str:
     if whole.value < 0.0:
         return f"the full arm lost accuracy, {_show(whole)}, so there is no gain to have a share of"
     return ""
+
+
+def _pad(layout: Layout, weights_A: FloatArray) -> tuple[float, float]:
+    """Return mean and variance of the mean of a sum of gains with its two pseudo-questions."""
+    largest = _largest_change(weights_A)
+    padded_Q = np.append(weights_A @ layout.gain_AQ, [largest, -largest])
+    return float(padded_Q.mean()), float(padded_Q.var()) / padded_Q.size
 
 
 def _largest_change(weights_A: FloatArray) -> float:

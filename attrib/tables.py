@@ -208,7 +208,7 @@ def print_effects(effects: Sequence["Effect"], exhausted: Sequence[str]) -> None
         mine = [e for e in held_out if (str(e.role), e.subset) == (role, subset)]
         if role == Role.COALITION and "+" in subset:
             continue
-        at = next((e.fraction for e in mine if e.statistic == "sign_flip_p_holm"), None)
+        at = next((e.fraction for e in mine if e.statistic == "gain_p_holm"), None)
         ordered = sorted(mine, key=lambda e: (e.fraction == at, e.fraction))
         found = {e.statistic: e for e in ordered}  # those of the comparison, else the last ones
         name = role if role in (Role.BASE, Role.FULL) else f"{role} {subset}"
@@ -216,7 +216,7 @@ def print_effects(effects: Sequence["Effect"], exhausted: Sequence[str]) -> None
         if role == Role.COALITION:  # alone, a bucket stands in the table as `only`
             name, gain = f"Shapley value of {subset}", found.get("shapley")
             found = {"share": found["shapley_share"]} if "shapley_share" in found else {}
-        p, share = found.get("sign_flip_p_holm"), found.get("share")
+        p, share = found.get("gain_p_holm"), found.get("share")
         accuracy = found.get("accuracy") or found.get("final_accuracy")
         table.add_row(
             name,
@@ -243,12 +243,12 @@ def print_effects(effects: Sequence["Effect"], exhausted: Sequence[str]) -> None
     notes = [
         "at: share of the budget at which an arm is compared with the full arm. less random: gain "
         "minus that of as many random questions.",
-        "p: sign flips over questions, against the base. Shares of `only` and `all-but` need not "
+        "p: against the base, over questions and seeds. Shares of `only` and `all-but` need not "
         "add to 100 %.",
     ]
     if seeds == 1:
         notes.append(
-            "One seed: the intervals cover the choice of questions, not the spread between seeds."
+            "One seed: intervals and p cover the choice of questions, not the spread between seeds."
         )
     if exhausted:
         notes.append(

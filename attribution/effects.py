@@ -9,6 +9,7 @@ is none. Runs that failed, or have not ended, take no part; the number of seeds 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,12 @@ import polars as pl
 from attrib.analysis.intervals import Interval, mcnemar_exact, mean_interval, wilson_interval
 from attrib.analysis.paired import holm, sign_flip_test
 from attrib.analysis.passk import pass_at_k
-from attrib.analysis.seeds import difference_over_seeds, gain_over_seeds, share_over_seeds
+from attrib.analysis.seeds import (
+    contrast_p_value,
+    difference_over_seeds,
+    gain_over_seeds,
+    share_over_seeds,
+)
 from attrib.analysis.shapley import LARGEST_GAME, shapley_values
 from attrib.attribution.arms import JOINT
 from attrib.attribution.evaluation import Decoding
@@ -178,19 +184,22 @@ def _accuracy(after_SQ: Outcomes) -> Interval:
 def _compare(arms: Arms) -> list[Effect]:
     """Return tests against the base and against controls, at the fraction of the comparison.
 
+    `gain_p` and `difference_…_p` agree with the intervals: they cover other questions and, where
+    there are several, other seeds. The sign flips beside them ask about these trained models only.
     Holm's correction is over all arms against the base, and over all comparisons with controls.
     """
     before_Q, full = base_of(arms), full_of(arms)
     if before_Q is None:  # no question could be graded for all
         return []
-    against_base, against_controls, others = [], [], []
+    families: dict[str, list[Effect]] = {}  # one for each kind of test
+    others = []
     for place, arm in arms.items():
         at = compared_at(arm.planned, full.planned if full else arm.planned)
         if place.role is Role.BASE or at is None:
             continue
         after_SQ, size = arm.planned[at], (len(arm.seeds), len(before_Q))
-        p = sign_flip_test(after_SQ, before_Q)
-        against_base.append(_p_value(place, "sign_flip_p", at, p, *size))
+        for name, p in _test(after_SQ, before_Q[None, :], "gain").items():
+            families.setdefault(name, []).append(_p_value(place, name, at, p, *size))
         for seed, after_Q in zip(arm.seeds, after_SQ, strict=True):
             p = mcnemar_exact(before_Q, after_Q)
             others.append(_p_value(place, f"mcnemar_p_seed_{seed}", at, p, 1, size[1]))
@@ -209,9 +218,19 @@ def _compare(arms: Arms) -> list[Effect]:
             difference = difference_over_seeds(first_SQ, second_SQ)
             name = f"difference_{word}"
             others.append(_effect(place, name, HELD_OUT, common, difference, *size))
-            p = sign_flip_test(first_SQ, second_SQ)
-            against_controls.append(_p_value(place, f"{name}_p", common, p, *size))
-    return [*others, *_adjust(against_base), *_adjust(against_controls)]
+            for test, p in _test(first_SQ, second_SQ, name).items():
+                family = families.setdefault(test.replace(word, "control"), [])
+                family.append(_p_value(place, test, common, p, *size))
+    return [*others, *chain.from_iterable(map(_adjust, families.values()))]
+
+
+def _test(first_SQ: Outcomes, second_SQ: Outcomes, statistic: str) -> dict[str, float]:
+    """Return p-values of a difference: over questions and seeds, and of these models alone."""
+    flips = p = sign_flip_test(first_SQ, second_SQ)
+    if max(len(first_SQ), len(second_SQ)) > 1:
+        nothing_Q = np.zeros(first_SQ.shape[1], dtype=np.bool_)  # the base cancels
+        p = contrast_p_value(nothing_Q, [first_SQ, second_SQ], [1.0, -1.0])
+    return {f"{statistic}_p": p, f"{statistic}_sign_flip_p": flips}
 
 
 def _adjust(effects: list[Effect]) -> list[Effect]:

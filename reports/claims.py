@@ -2,8 +2,8 @@
 
 Owns the wording of results and of their limits. Refuses to compare an arm where it cannot be
 compared with the full arm: such arms are named as limits. The headline is about the bucket whose
-questions alone gained most, hardest first where equal, and says whether as many random questions
-did as well.
+questions alone gained most, hardest first where equal, among those that stand beside as many random
+questions, and says whether these did as well; without such a control about the one that gained most.
 """
 
 from dataclasses import dataclass
@@ -60,14 +60,16 @@ def state_claims(study: Study) -> Claims:
     alone = [arm for arm in comparable if arm.role is Role.ONLY]
     alone.sort(key=lambda arm: (-(arm.compared_at or 0.0), -_gain(arm), bucket_order(arm.subset)))
     full = next((arm for arm in comparable if arm.role is Role.FULL), None)
-    sentences = _describe_leading(study, experiment, alone)
+    controlled = (arm for arm in alone if experiment.find(Role.MATCHED_RANDOM, arm.subset))
+    first = next(controlled, next(iter(alone), None))
+    sentences = _describe_leading(study, experiment, first)
     if len(alone) > 1:
         sentences.append(_compare_first_two(alone[0], alone[1]))
     if full is not None:
         sentences.append(_describe_full(experiment, full))
-    never = [arm for arm in alone[1:] if arm.subset == NEVER_CORRECT]
-    sentences += [_describe_alone(study, experiment, arm) for arm in never]
-    leading = alone[0].subset if alone else NEVER_CORRECT
+    named = [arm for arm in alone if arm.subset == NEVER_CORRECT or arm is alone[0]]
+    sentences += [_describe_alone(study, experiment, arm) for arm in named if arm is not first]
+    leading = first.subset if first else NEVER_CORRECT
     others = [arm for arm in comparable if arm.role is Role.ALL_BUT]
     sentences += [
         _describe_without(arm) for arm in others if arm.subset in {leading, NEVER_CORRECT}
@@ -104,11 +106,11 @@ def _describe_untrained(study: Study) -> str:
     )
 
 
-def _describe_leading(study: Study, experiment: Experiment, alone: list[Arm]) -> list[str]:
+def _describe_leading(study: Study, experiment: Experiment, first: Arm | None) -> list[str]:
     """Return the headline, if there is an arm trained on one subset alone."""
-    if alone:
-        claim = _describe_alone(study, experiment, alone[0])
-        return [f"{claim} {describe_control(experiment, alone[0])}"]
+    if first is not None:
+        claim = _describe_alone(study, experiment, first)
+        return [f"{claim} {describe_control(experiment, first)}"]
     exhausted = [arm for arm in experiment.arms if arm.role is Role.ONLY and arm.exhausted]
     return [
         f"Training on {_name_questions(study, arm)} {describe_exhaustion(experiment, arm)}, so it "

@@ -102,7 +102,7 @@ def _make_arm(material: Material, place: Place, full_reached: frozenset[float]) 
         accuracy=_choose(effects, "accuracy", HELD_OUT, at),
         gain=_choose(effects, "gain", HELD_OUT, at),
         share=_choose(effects, "share", HELD_OUT, at),
-        sign_flip_p=_latest(effects.get(("sign_flip_p_holm", HELD_OUT), {}), own),
+        gain_p=_latest(effects.get(("gain_p_holm", HELD_OUT), {}), own),
         random=_compare(effects, "difference_random", own),
         complement=_compare(effects, "difference_complement", own),
         shapley=find("shapley"),

@@ -117,7 +117,7 @@ class Arm:
     accuracy: Estimate | None
     gain: Estimate | None
     share: Estimate | None
-    sign_flip_p: Estimate | None
+    gain_p: Estimate | None
     random: Comparison | None
     complement: Comparison | None
     shapley: Estimate | None

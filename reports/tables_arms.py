@@ -104,7 +104,7 @@ def _effect_cells(experiment: Experiment, arm: Arm, with_questions: bool) -> tup
         percent_interval(arm.accuracy, 1),
         UNKNOWN if is_base else points_interval(arm.gain),
         share,
-        p_value(arm.sign_flip_p),
+        p_value(arm.gain_p),
     )
 
 

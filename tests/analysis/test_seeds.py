@@ -15,9 +15,11 @@ from scipy import stats
 
 from attrib.analysis.crossed import reduce_arms
 from attrib.analysis.intervals import paired_gain
+from attrib.analysis.paired import sign_flip_test
 from attrib.analysis.seeds import (
     ShareOverSeeds,
     contrast_over_seeds,
+    contrast_p_value,
     difference_over_seeds,
     gain_over_seeds,
     ratio_over_seeds,
@@ -251,6 +253,44 @@ class TestContrastOverSeeds:
         for weights in ([0.0, 0.0], [math.nan, 1.0], [math.inf, 1.0]):
             with pytest.raises(ConfigError, match="finite and not all zero"):
                 contrast_over_seeds(BEFORE, [ARM, FULL], weights)
+
+
+class TestContrastPValue:
+    @given(studies())
+    def test_is_where_the_interval_turns(self, study: tuple[Bools, Bools, Bools]) -> None:
+        before, first, second = study
+        arms, weights = [first, second], [1.0, -1.0]
+        if max(len(first), len(second)) == 1:
+            return
+        p = contrast_p_value(before, arms, weights)
+        assert 0.0 <= p <= 1.0
+        for confidence in (0.05, 0.5, 0.95, 0.999):
+            interval = contrast_over_seeds(before, arms, weights, confidence)
+            if abs(p - (1.0 - confidence)) > 1e-9:
+                excludes_zero = interval.low > 0.0 or interval.high < 0.0
+                assert excludes_zero == (p < 1.0 - confidence)
+        assert contrast_p_value(before, arms, [-2.0, 2.0]) == pytest.approx(p)
+
+    def test_seeds_that_disagree_are_no_evidence(self) -> None:
+        """Three runs a side: every question says the same, and yet two of three seeds carry it."""
+        base = np.zeros(200, np.bool_)
+        first = np.zeros((3, 200), np.bool_)
+        first[0, :120], first[1, :40] = True, True
+        assert sign_flip_test(first, base) < 1e-9
+        assert contrast_p_value(base, [first], [1.0]) > 0.2
+
+    def test_is_student_s_t_on_seeds_where_questions_abound(self) -> None:
+        generator = np.random.default_rng(0)
+        chances_S = np.array([0.2, 0.3, 0.45])
+        runs = generator.random((3, 200_000)) < chances_S[:, None]
+        p = contrast_p_value(np.zeros(200_000, np.bool_), [runs], [1.0])
+        assert p == pytest.approx(stats.ttest_1samp(runs.mean(axis=1), 0.0).pvalue, rel=0.01)
+
+    def test_refuses(self) -> None:
+        with pytest.raises(ConfigError, match="Each arm has one seed"):
+            contrast_p_value(BEFORE, [ARM[:1], FULL[:1]], [1.0, -1.0])
+        with pytest.raises(ConfigError, match=r"weights have shape \(1,\) for 2 arms"):
+            contrast_p_value(BEFORE, [ARM, FULL], [1.0])
 
 
 class TestShareOverSeeds:

@@ -31,13 +31,13 @@ def test_an_arm_stands_where_it_is_compared_and_not_beyond(
         effect(Role.BASE, "accuracy", 0.0, 0.20, "none"),
         effect(Role.FULL, "accuracy", 0.5, 0.40, "full"),
         effect(Role.FULL, "gain", 0.5, 0.20, "full"),
-        effect(Role.FULL, "sign_flip_p_holm", 0.5, 0.001, "full"),
+        effect(Role.FULL, "gain_p_holm", 0.5, 0.001, "full"),
         effect(Role.ONLY, "accuracy", 0.5, 0.30),
         effect(Role.ONLY, "gain", 0.5, 0.10),
         effect(Role.ONLY, "share", 0.5, 0.50),
         effect(Role.ONLY, "accuracy", 1.0, 0.70),
         effect(Role.ONLY, "gain", 1.0, 0.50),
-        effect(Role.ONLY, "sign_flip_p_holm", 0.5, 0.02),
+        effect(Role.ONLY, "gain_p_holm", 0.5, 0.02),
     ]
     print_effects(effects, ["full, seed 1"])
     printed = capsys.readouterr().out

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from attrib.analysis.intervals import mcnemar_exact, mean_interval, wilson_interval
 from attrib.analysis.paired import holm, sign_flip_test
 from attrib.analysis.passk import pass_at_k
-from attrib.analysis.seeds import difference_over_seeds, gain_over_seeds, share_over_seeds
+from attrib.analysis.seeds import (
+    contrast_p_value,
+    difference_over_seeds,
+    gain_over_seeds,
+    share_over_seeds,
+)
 from attrib.analysis.shapley import shapley_values
 from attrib.attribution.effects import NOT_REACHED, Effect, estimate_effects, store_effects
 from attrib.data.library import store_questions
@@ -205,7 +210,10 @@ def test_one_seed_is_the_paired_statistics(make_study: Callable[..., Store]) -> 
         *(
             (role, name)
             for role in (Role.FULL, Role.ONLY)
-            for name in ("accuracy", "gain", "sign_flip_p", "sign_flip_p_holm", "mcnemar_p_seed_0")
+            for name in (
+                *("accuracy", "gain", "mcnemar_p_seed_0", "gain_p", "gain_p_holm"),
+                *("gain_sign_flip_p", "gain_sign_flip_p_holm"),
+            )
         ),
     }
 
@@ -225,13 +233,15 @@ def test_several_seeds_are_the_statistics_over_seeds(make_study: Callable[..., S
     assert interval_of(accuracy) == (level.value, level.low, level.high)
     share, ratio = find(effects, Role.ONLY, "share"), share_over_seeds(base, part, whole)
     assert interval_of(share) == (ratio.value, ratio.low, ratio.high)
-    p = find(effects, Role.ONLY, "sign_flip_p")
-    assert p.value == sign_flip_test(part, base)
+    flips = find(effects, Role.ONLY, "gain_sign_flip_p")
+    assert flips.value == sign_flip_test(part, base)
+    p = find(effects, Role.ONLY, "gain_p")
+    assert p.value == pytest.approx(contrast_p_value(base, [part], [1.0]))
     assert (p.low, p.high) == (None, None)
     for seed, after in zip(seeds, part, strict=True):
         mine = find(effects, Role.ONLY, f"mcnemar_p_seed_{seed}")
         assert (mine.value, mine.seeds) == (mcnemar_exact(base, after), 1)
-    assert {e.seeds for e in effects if e.statistic in ("gain", "share", "sign_flip_p")} == {3}
+    assert {e.seeds for e in effects if e.statistic in ("gain", "share", "gain_p")} == {3}
 
 
 def test_controls_are_compared_with_what_they_match(make_study: Callable[..., Store]) -> None:
@@ -249,7 +259,10 @@ def test_controls_are_compared_with_what_they_match(make_study: Callable[..., St
         assert interval_of(found) == (expected.value, expected.low, expected.high)
         assert found.seeds == 2
         p = find(effects, Role.ONLY, f"difference_{word}_p")
-        assert p.value == sign_flip_test(part, control)
+        nothing = np.zeros(QUESTIONS, dtype=np.bool_)
+        assert p.value == contrast_p_value(nothing, [part, control], [1.0, -1.0])
+        flips = find(effects, Role.ONLY, f"difference_{word}_sign_flip_p")
+        assert flips.value == sign_flip_test(part, control)
 
 
 def test_a_trimmed_subset_is_what_the_complement_matches(make_study: Callable[..., Store]) -> None:
@@ -274,7 +287,7 @@ def test_holms_families_are_those_against_the_base_and_those_against_controls(
     runs += [Run(Role.MATCHED_COMPLEMENT, SUBSET, 0, {1.0: outcomes(24, 2)})]
     effects = estimate_effects(make_study(BASE, *runs), "e")
     families = {
-        "base": [e for e in effects if e.statistic == "sign_flip_p"],
+        "base": [e for e in effects if e.statistic == "gain_p"],
         "controls": [
             e for e in effects if e.statistic in ("difference_random_p", "difference_complement_p")
         ],
@@ -312,8 +325,8 @@ def test_arms_are_compared_at_the_largest_fraction_that_all_runs_reached(
     assert share.fraction == 0.5
     assert interval_of(share) == (ratio.value, ratio.low, ratio.high)
     assert find(effects, Role.ONLY, "gain").fraction == 0.5
-    assert find(effects, Role.ONLY, "sign_flip_p").value == sign_flip_test(part_half, base)
-    assert find(effects, Role.FULL, "sign_flip_p").fraction == 1.0
+    assert find(effects, Role.ONLY, "gain_sign_flip_p").value == sign_flip_test(part_half, base)
+    assert find(effects, Role.FULL, "gain_p").fraction == 1.0
     final = find(effects, Role.ONLY, "final_gain")
     expected = gain_over_seeds(base, np.stack([outcomes(24), outcomes(16, 1)]))
     assert interval_of(final) == (expected.value, expected.low, expected.high)
@@ -347,7 +360,7 @@ def test_an_exhausted_full_arm_gives_shares_as_far_as_it_came(
     share = find(effects, Role.ONLY, "share")
     assert (share.fraction, share.value) == (0.5, pytest.approx(0.5))
     assert find(effects, Role.FULL, "final_gain").fraction == 0.7
-    assert find(effects, Role.ONLY, "sign_flip_p").fraction == 0.5
+    assert find(effects, Role.ONLY, "gain_p").fraction == 0.5
     assert find(effects, Role.ONLY, "gain", fraction=1.0).value == pytest.approx(0.4)
 
 
@@ -373,7 +386,7 @@ def test_without_a_full_arm_there_are_no_shares(make_study: Callable[..., Store]
     effects = estimate_effects(make_study(BASE, full(status="failed"), only()), "e")
     assert {e.value for e in effects if e.statistic == "share"} <= {None}
     assert find(effects, Role.ONLY, "gain").value == 0.25
-    assert find(effects, Role.ONLY, "sign_flip_p").fraction == 1.0
+    assert find(effects, Role.ONLY, "gain_p").fraction == 1.0
 
 
 def test_what_one_arm_leaves_ungraded_is_left_out_for_all(

@@ -101,6 +101,19 @@ def test_claim_is_held_against_random_questions(
     assert said in headline(collect_study(store))
 
 
+def test_a_bucket_with_a_control_leads_before_one_that_gained_more(build_study: Build) -> None:
+    store = build_study(roles=("only", "matched-random"))
+    change(store, "gain", 0.01, -0.02, 0.04)
+    with store.writing("attrib test"), store.transaction() as batch:
+        batch.execute(
+            "DELETE FROM arm_roles WHERE role = 'matched-random' AND subset = 'rarely-correct'"
+        )
+    claims = state_claims(collect_study(store))
+    assert "never-correct questions alone" in claims.headline
+    assert NO_RANDOM not in claims.headline
+    assert sum("rarely-correct questions alone" in plain(text) for text in claims.further) == 1
+
+
 def test_no_random_arm_is_said(build_study: Build) -> None:
     assert headline(collect_study(build_study(seeds=(0,)))).endswith(NO_RANDOM)
 

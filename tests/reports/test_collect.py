@@ -85,7 +85,7 @@ def test_arms_are_shown_where_they_can_be_compared(whole: Whole) -> None:
     assert always.share.value is None
     assert "reached by all runs" in always.share.detail
     assert always.random is None
-    assert always.sign_flip_p is None
+    assert always.gain_p is None
 
 
 def test_an_arm_is_compared_no_further_than_the_full_arm(
