@@ -1,10 +1,11 @@
 """Gains and shares of arms trained with several seeds.
 
 Owns the intervals that speak about other held-out questions and other training seeds at once: of an
-arm's gain, of the difference of two arms, of any weighted sum of gains, the p-value of such a sum,
-and of the ratio of two of them, of which the share is one. Refuses arms that answered other questions, and a ratio whose
-denominator may be zero. The paper (arXiv 2605.07153) says that one class of questions drives about
-83 % of the gain, and names no number of seeds; no interval of that share is known to us.
+arm's gain, of the difference of two arms, of any weighted sum of gains (and its p-value), and of
+the ratio of two such sums, of which the share is one. Refuses arms that answered other questions,
+and a ratio whose denominator may be zero. The paper (arXiv 2605.07153) says that one class of
+questions drives about 83 % of the gain, and names no number of seeds; no interval of that share is
+known to us.
 
 Every seed of an arm answers all questions (`analysis.crossed` has the model). The variance of a
 weighted sum of gains has a part for questions, the spread of the sum between questions over their

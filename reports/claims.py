@@ -3,7 +3,7 @@
 Owns the wording of results and of their limits. Refuses to compare an arm where it cannot be
 compared with the full arm: such arms are named as limits. The headline is about the bucket whose
 questions alone gained most, hardest first where equal, among those that stand beside as many random
-questions, and says whether these did as well; without such a control about the one that gained most.
+questions, and says whether these did as well. Without such a control it is about the largest gain.
 """
 
 from dataclasses import dataclass
