@@ -166,6 +166,46 @@ def mean_interval(value_Q: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     return Interval(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
+def ratio_interval(
+    part_Q: npt.ArrayLike, whole_Q: npt.ArrayLike, confidence: float = 0.95
+) -> Interval:
+    """Return the sum of `part_Q` over the sum of `whole_Q`, with Student's interval over questions.
+
+    Questions are the clusters: each brings its own counts, such as right answers among answers of
+    the right kind over several seeds. Where the residuals vanish, as with a ratio of exactly 0 or
+    1, the Wilson bounds over the questions that have any are given.
+
+    Args:
+        part_Q: Counts, shape (Q,), none above `whole_Q`.
+        whole_Q: Counts, shape (Q,), not all zero.
+        confidence: Two-sided level.
+
+    Raises:
+        DataError: If the counts do not fit each other, or there is nothing to divide by.
+        ConfigError: If `confidence` is outside (0, 1).
+
+    Source: Cochran 1977, Sampling Techniques, eq. 6.13 (the ratio estimator, linearised).
+    """
+    check_confidence(confidence)
+    part, whole = np.asarray(part_Q, np.float64), np.asarray(whole_Q, np.float64)
+    if part.ndim != 1 or part.shape != whole.shape or not ((part >= 0) & (part <= whole)).all():
+        raise DataError(
+            f"part_Q {part.shape} must hold counts of what whole_Q {whole.shape} counts, one of "
+            "each for every question."
+        )
+    if not whole.any():
+        raise DataError("whole_Q counts nothing, so there is no ratio. Leave it out.")
+    ratio = float(part.sum() / whole.sum())
+    residual = part - ratio * whole
+    counted = int(np.count_nonzero(whole))
+    if counted < 2 or float(np.ptp(residual)) < 1e-12:
+        wide = wilson_bounds(np.array([ratio]), counted, confidence)
+        return Interval(ratio, float(wide.low_Q[0]), float(wide.high_Q[0]))
+    t = float(special.stdtrit(counted - 1, 0.5 + confidence / 2.0))
+    spread = math.sqrt(float((residual**2).sum()) * counted / (counted - 1)) / float(whole.sum())
+    return Interval(ratio, max(0.0, ratio - t * spread), min(1.0, ratio + t * spread))
+
+
 def paired_gain(
     before_Q: npt.ArrayLike, after_Q: npt.ArrayLike, confidence: float = 0.95
 ) -> Interval:

@@ -17,7 +17,7 @@ from rich.table import Table
 from attrib.roles import Role
 
 if TYPE_CHECKING:
-    from attrib.attribution.effects import Effect
+    from attrib.attribution.effect import Effect
     from attrib.attribution.plan import AblationPlan
     from attrib.data.importing import ImportSummary
     from attrib.data.resplitting import SplitSummary

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from attrib.attribution.arms import Arm, plan_arms, plan_base, plan_coalitions
 from attrib.attribution.budget import Budget, BudgetKind
-from attrib.attribution.effects import Effect, estimate_effects, store_effects
+from attrib.attribution.effect import Effect, store_effects
+from attrib.attribution.effects import estimate_effects
 from attrib.attribution.experiment import Experiment, register, set_up
 from attrib.attribution.imports import plan_import
 from attrib.attribution.plan import FINISHED, AblationPlan, make_plan, probe_base

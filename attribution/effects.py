@@ -8,13 +8,12 @@ is none. Runs that failed, or have not ended, take no part; the number of seeds 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 import polars as pl
 
-from attrib.analysis.intervals import Interval, mcnemar_exact, mean_interval, wilson_interval
+from attrib.analysis.intervals import mcnemar_exact, mean_interval, wilson_interval
 from attrib.analysis.paired import holm, sign_flip_test
 from attrib.analysis.passk import pass_at_k
 from attrib.analysis.seeds import (
@@ -25,6 +24,8 @@ from attrib.analysis.seeds import (
 )
 from attrib.analysis.shapley import LARGEST_GAME, shapley_values
 from attrib.attribution.arms import JOINT
+from attrib.attribution.changes import describe_changes
+from attrib.attribution.effect import HELD_OUT, Effect, make_effect, rate_interval
 from attrib.attribution.evaluation import Decoding
 from attrib.attribution.outcomes import (
     Arms,
@@ -42,7 +43,6 @@ from attrib.errors import DataError
 from attrib.roles import Role
 from attrib.store import Store
 
-HELD_OUT = "held-out"
 CONTROLS = {Role.MATCHED_RANDOM: "random", Role.MATCHED_COMPLEMENT: "complement"}
 BASELINES = {
     Decoding.MAJORITY: "majority",
@@ -50,23 +50,6 @@ BASELINES = {
 }
 NO_FULL = "no run of the full arm has ended: there is no gain to be a share of"
 NOT_REACHED = "no fraction of the budget was reached by all runs of this arm and of the full arm"
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """One statistic of one arm; None means undefined, and `detail` says why."""
-
-    subset: str
-    role: Role
-    statistic: str
-    evaluated_on: str
-    fraction: float
-    value: float | None
-    low: float | None
-    high: float | None
-    seeds: int
-    questions: int
-    detail: str = ""
 
 
 def estimate_effects(store: Store, experiment_id: str) -> list[Effect]:
@@ -81,42 +64,30 @@ def estimate_effects(store: Store, experiment_id: str) -> list[Effect]:
     if greedy.filter(pl.col("role") == Role.BASE).is_empty():
         raise DataError(f"The base of experiment {experiment_id} has not been evaluated.")
     effects: list[Effect] = []
+    compared: dict[Place, float] = {}
     for evaluated_on in sorted(set(greedy["evaluated_on"])):
         arms = arrange(greedy.filter(pl.col("evaluated_on") == evaluated_on), planned)
         effects += _describe_gains(arms, evaluated_on)
         if evaluated_on == HELD_OUT:
             effects += _compare(arms)
             effects += _divide(arms)
+            compared = _places_compared(arms)
     held_out = frame.filter(pl.col("evaluated_on") == HELD_OUT)
     effects += _describe_baselines(held_out)
     effects += _describe_samples(held_out)
+    effects += describe_changes(store, experiment_id, compared)
     return effects
 
 
-def store_effects(store: Store, experiment_id: str, effects: list[Effect]) -> None:
-    """Replace the effects of an experiment. Only inside `store.writing`."""
-    rows = [
-        {
-            "experiment_id": experiment_id,
-            "subset": effect.subset,
-            "role": str(effect.role),
-            "statistic": effect.statistic,
-            "evaluated_on": effect.evaluated_on,
-            "fraction": effect.fraction,
-            "value": effect.value,
-            "low": effect.low,
-            "high": effect.high,
-            "seeds": effect.seeds,
-            "questions": effect.questions,
-            "detail": effect.detail,
-        }
-        for effect in effects
-    ]
-    with store.transaction() as transaction:
-        transaction.execute(
-            "DELETE FROM effects WHERE experiment_id = $experiment_id", experiment_id=experiment_id
-        )
-        transaction.append("effects", pl.DataFrame(rows, infer_schema_length=None))
+def _places_compared(arms: Arms) -> dict[Place, float]:
+    """Return the fraction of the budget at which each trained arm is compared, if there is one."""
+    full = full_of(arms)
+    found = {
+        place: compared_at(arm.planned, full.planned if full else arm.planned)
+        for place, arm in arms.items()
+        if place.role is not Role.BASE
+    }
+    return {place: at for place, at in found.items() if at is not None}
 
 
 def _describe_gains(arms: Arms, evaluated_on: str) -> Iterator[Effect]:
@@ -127,14 +98,14 @@ def _describe_gains(arms: Arms, evaluated_on: str) -> Iterator[Effect]:
     for place, arm in arms.items():
         if place.role is Role.BASE:
             accuracy = wilson_interval(int(before_Q.sum()), len(before_Q))
-            yield _effect(place, "accuracy", evaluated_on, 0.0, accuracy, 1, len(before_Q))
+            yield make_effect(place, "accuracy", evaluated_on, 0.0, accuracy, 1, len(before_Q))
             continue
         for fraction, after_SQ in arm.planned.items():
             size = (len(arm.seeds), len(before_Q))
-            accuracy = _accuracy(after_SQ)
-            yield _effect(place, "accuracy", evaluated_on, fraction, accuracy, *size)
+            accuracy = rate_interval(after_SQ)
+            yield make_effect(place, "accuracy", evaluated_on, fraction, accuracy, *size)
             gain = gain_over_seeds(before_Q, after_SQ)
-            yield _effect(place, "gain", evaluated_on, fraction, gain, *size)
+            yield make_effect(place, "gain", evaluated_on, fraction, gain, *size)
             if full is not None and place.role is not Role.FULL and fraction in full.planned:
                 share = share_over_seeds(before_Q, after_SQ, full.planned[fraction])
                 seeds = min(size[0], len(full.seeds))
@@ -168,17 +139,9 @@ def _describe_end(
         return
     size = (len(arm.seeds), len(before_Q))
     gain = gain_over_seeds(before_Q, arm.final)
-    yield _effect(place, "final_gain", evaluated_on, arm.reached, gain, *size)
-    accuracy = _accuracy(arm.final)
-    yield _effect(place, "final_accuracy", evaluated_on, arm.reached, accuracy, *size)
-
-
-def _accuracy(after_SQ: Outcomes) -> Interval:
-    """Return the mean accuracy with an interval over questions and, where there are, seeds."""
-    if len(after_SQ) == 1:
-        return wilson_interval(int(after_SQ.sum()), after_SQ.shape[1])
-    found = gain_over_seeds(np.zeros(after_SQ.shape[1], dtype=np.bool_), after_SQ)
-    return Interval(found.value, max(0.0, found.low), found.high)
+    yield make_effect(place, "final_gain", evaluated_on, arm.reached, gain, *size)
+    accuracy = rate_interval(arm.final)
+    yield make_effect(place, "final_accuracy", evaluated_on, arm.reached, accuracy, *size)
 
 
 def _compare(arms: Arms) -> list[Effect]:
@@ -188,15 +151,13 @@ def _compare(arms: Arms) -> list[Effect]:
     there are several, other seeds. The sign flips beside them ask about these trained models only.
     Holm's correction is over all arms against the base, and over all comparisons with controls.
     """
-    before_Q, full = base_of(arms), full_of(arms)
+    before_Q = base_of(arms)
     if before_Q is None:  # no question could be graded for all
         return []
     families: dict[str, list[Effect]] = {}  # one for each kind of test
     others = []
-    for place, arm in arms.items():
-        at = compared_at(arm.planned, full.planned if full else arm.planned)
-        if place.role is Role.BASE or at is None:
-            continue
+    for place, at in _places_compared(arms).items():
+        arm = arms[place]
         after_SQ, size = arm.planned[at], (len(arm.seeds), len(before_Q))
         for name, p in _test(after_SQ, before_Q[None, :], "gain").items():
             families.setdefault(name, []).append(_p_value(place, name, at, p, *size))
@@ -217,7 +178,7 @@ def _compare(arms: Arms) -> list[Effect]:
             size = (min(len(first_SQ), len(second_SQ)), len(before_Q))
             difference = difference_over_seeds(first_SQ, second_SQ)
             name = f"difference_{word}"
-            others.append(_effect(place, name, HELD_OUT, common, difference, *size))
+            others.append(make_effect(place, name, HELD_OUT, common, difference, *size))
             for test, p in _test(first_SQ, second_SQ, name).items():
                 family = families.setdefault(test.replace(word, "control"), [])
                 family.append(_p_value(place, test, common, p, *size))
@@ -271,7 +232,7 @@ def _divide(arms: Arms) -> list[Effect]:
     effects = []
     for value in shapley_values(before_Q, after):
         place = Place(Role.COALITION, value.player)
-        effects.append(_effect(place, "shapley", HELD_OUT, at, value.gain, *size))
+        effects.append(make_effect(place, "shapley", HELD_OUT, at, value.gain, *size))
         share = value.share
         effects.append(
             Effect(
@@ -310,9 +271,9 @@ def _describe_baselines(frame: pl.DataFrame) -> list[Effect]:
                 continue
             size = (len(arm.seeds), len(before_Q))
             name, at = f"{word}_accuracy", arm.reached
-            effects.append(_effect(place, name, HELD_OUT, at, _accuracy(arm.final), *size))
+            effects.append(make_effect(place, name, HELD_OUT, at, rate_interval(arm.final), *size))
             gain = gain_over_seeds(before_Q, arm.final)
-            effects.append(_effect(place, f"{word}_gain", HELD_OUT, at, gain, *size))
+            effects.append(make_effect(place, f"{word}_gain", HELD_OUT, at, gain, *size))
     return effects
 
 
@@ -355,31 +316,8 @@ def _describe_samples(frame: pl.DataFrame) -> list[Effect]:
         at = float(rows["fraction"].fill_null(0.0).mean())  # type: ignore[arg-type]
         for k, value_Q in zip(k_K, value_QK.T, strict=True):
             interval = mean_interval(value_Q)
-            effects.append(_effect(place, f"pass@{k}", HELD_OUT, at, interval, *size))
+            effects.append(make_effect(place, f"pass@{k}", HELD_OUT, at, interval, *size))
     return effects
-
-
-def _effect(
-    place: Place,
-    statistic: str,
-    evaluated_on: str,
-    fraction: float,
-    interval: Interval,
-    seeds: int,
-    questions: int,
-) -> Effect:
-    return Effect(
-        place.subset,
-        place.role,
-        statistic,
-        evaluated_on,
-        fraction,
-        interval.value,
-        interval.low,
-        interval.high,
-        seeds,
-        questions,
-    )
 
 
 def _p_value(

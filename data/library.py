@@ -20,6 +20,9 @@ from attrib.errors import ConfigError, DataError, StoreError
 from attrib.store import Store, Transaction
 
 _SELECT = "SELECT * FROM questions WHERE dataset = $dataset ORDER BY question_id"
+_SELECT_SOME = """
+    SELECT * FROM questions WHERE list_contains($question_ids, question_id) ORDER BY question_id
+"""
 _SELECT_OF_SAMPLE_SET = """
     SELECT * FROM questions WHERE dataset IN (
         SELECT DISTINCT dataset FROM questions JOIN rollouts USING (question_id)
@@ -111,6 +114,11 @@ def load_every_question(store: Store) -> list[Question]:
     return _read_questions(store, "SELECT * FROM questions ORDER BY question_id")
 
 
+def load_some(store: Store, question_ids: Sequence[str]) -> list[Question]:
+    """Return these questions, ordered by id."""
+    return _read_questions(store, _SELECT_SOME, question_ids=list(question_ids))
+
+
 def load_questions_of(store: Store, sample_set_id: str) -> list[Question]:
     """Return all questions, both splits, of the data sets that a sample set draws on.
 
@@ -175,7 +183,7 @@ def filter_questions(
     )
 
 
-def _read_questions(store: Store, sql: str, **params: str) -> list[Question]:
+def _read_questions(store: Store, sql: str, **params: object) -> list[Question]:
     return [
         Question(
             question_id=row["question_id"],

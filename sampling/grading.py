@@ -24,6 +24,49 @@ class Verdict(StrEnum):
     """There is no response. Graders never return it."""
 
 
+class Kind(StrEnum):
+    """What a response is, as far as `match` can tell: what it names of the relation's answers."""
+
+    RIGHT = "right"
+    """An accepted answer and no other."""
+    ANOTHER = "another answer"
+    """One answer of the relation that is not accepted."""
+    SEVERAL = "several answers"
+    """More than one, with or without the right one."""
+    NOTHING = "no answer"
+    """None of the relation's answers."""
+    CUT = "cut off"
+    """What may be one, at the token limit."""
+    WRONG = "wrong"
+    """Not right; the grader, or a question without a relation, tells no more."""
+
+
+_KINDS = {
+    "another answer besides": Kind.SEVERAL,
+    "other answers": Kind.SEVERAL,
+    "another answer": Kind.ANOTHER,
+    "cut off": Kind.CUT,
+}
+
+
+def kind_of(verdict: str, detail: str, grader: str, relation: str | None) -> Kind | None:
+    """Return what a graded response is; None where it has no verdict.
+
+    Args:
+        verdict: as stored.
+        detail: its reason, as stored.
+        grader: fingerprint of the grader.
+        relation: of the question.
+    """
+    if verdict == Verdict.CORRECT:
+        return Kind.RIGHT
+    if verdict != Verdict.INCORRECT:
+        return None
+    if not grader.startswith("match-") or not relation:
+        return Kind.WRONG
+    return next((kind for how, kind in _KINDS.items() if detail.startswith(how)), Kind.NOTHING)
+
+
 @dataclass(frozen=True, slots=True)
 class Graded:
     """A verdict with its reason, such as `accepted: Paris` or `another answer: London`."""

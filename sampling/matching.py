@@ -10,6 +10,7 @@ there `match` credits lists of guesses; use `exact`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import ClassVar
 
 from attrib.config import content_hash
@@ -38,7 +39,7 @@ from attrib.sampling.normalise import (
 )
 from attrib.sampling.numerals import number_keys, split_numbers, whole_number_keys
 
-GRADER_VERSION = 2
+GRADER_VERSION = 3
 """Raise it whenever a rule changes: stored verdicts then belong to the older grader."""
 
 _Relation = tuple[str, str, AnswerType]
@@ -48,6 +49,7 @@ _FIND_KEYS: Mapping[AnswerType, Callable[[str], tuple[str, ...]]] = {
     AnswerType.CODE: code_keys,
     AnswerType.NUMBER: number_keys,
 }
+_LISTED = 3  # other answers that a verdict names
 _ABBREVIATED = 3  # letters by which a spelling may be longer than its key: kilogrammes
 _EMPTY = Graded(Verdict.INCORRECT, "empty")
 _NOT_FOUND = Graded(Verdict.INCORRECT, "no accepted answer")
@@ -62,6 +64,7 @@ class _Expected:
         accepted: the answer of each key.
         neutral: the keys of the question's subject.
         lexicons: the answers and the subject; all answers of the relation.
+        first_names: the first spelling of each answer of the relation.
         echoes: where accepted names stand in the question itself.
         cores: words of which the letters of any response that `exact` accepts contain one; none
             where they are not known.
@@ -73,6 +76,7 @@ class _Expected:
     accepted: Mapping[str, str]
     neutral: frozenset[str]
     lexicons: tuple[Lexicon, ...]
+    first_names: Mapping[str, str]
     echoes: Mapping[str, Neighbours]
     cores: tuple[str, ...]
     longest: int
@@ -87,6 +91,7 @@ class _StringGrader:
     is_costly: ClassVar[bool] = False
     cost: ClassVar[str] = ""
     universes: Mapping[_Relation, Lexicon] = field(repr=False, default_factory=dict)
+    first_names: Mapping[_Relation, Mapping[str, str]] = field(repr=False, default_factory=dict)
     _expected: dict[str, _Expected] = field(default_factory=dict, repr=False, compare=False)
 
     def _expect(self, question: Question) -> _Expected:
@@ -94,8 +99,9 @@ class _StringGrader:
         if expected is None or (
             expected.question is not question and expected.question != question
         ):
-            universe = self.universes.get(_relation(question)) if question.relation else None
-            expected = _find_expected(question, universe)
+            relation = _relation(question)
+            universe = self.universes.get(relation) if question.relation else None
+            expected = _find_expected(question, universe, self.first_names.get(relation, {}))
             self._expected[question.question_id] = expected
         return expected
 
@@ -181,18 +187,24 @@ def make_match_grader(questions: Sequence[Question]) -> MatchGrader:
             relation's universe of answers.
     """
     answers: dict[_Relation, set[str]] = {}
-    for question in questions:
+    first_names: dict[_Relation, dict[str, str]] = {}
+    for question in sorted(questions, key=lambda question: question.question_id):
         if question.relation:
             answers.setdefault(_relation(question), set()).update(question.answers)
+            names = first_names.setdefault(_relation(question), {})
+            for answer in question.answers:
+                names.setdefault(answer, question.answers[0])
     universes = {
         relation: build_lexicon(those, _FIND_KEYS[relation[2]])
         for relation, those in answers.items()
     }
     record = sorted([*relation, sorted(those)] for relation, those in answers.items())
-    return MatchGrader(_fingerprint("match", record), universes)
+    return MatchGrader(_fingerprint("match", record), universes, first_names)
 
 
-def _find_expected(question: Question, universe: Lexicon | None) -> _Expected:
+def _find_expected(
+    question: Question, universe: Lexicon | None, first_names: Mapping[str, str]
+) -> _Expected:
     find_keys = _FIND_KEYS[question.answer_type]
     accepted: dict[str, str] = {}
     for answer in question.answers:
@@ -209,6 +221,7 @@ def _find_expected(question: Question, universe: Lexicon | None) -> _Expected:
         accepted,
         neutral=frozenset(key for name in subject for key in find_keys(name)),
         lexicons=(own, universe) if universe else (own,),
+        first_names=first_names,
         echoes=find_echoes(question.text, accepted) if is_name else {},
         cores=tuple(dict.fromkeys(cores)) if is_plain and all(cores) else (),
         longest=max(map(len, accepted), default=0),
@@ -246,7 +259,7 @@ def _judge(reading: Reading, expected: _Expected, folded: Sequence[str] = ()) ->
         expected: what to look for.
         folded: its words, where those beside an answer count.
     """
-    accepted, other = "", ""
+    accepted, others = "", dict[str, None]()
     places = []
     for found in reading.found:
         key = next((key for key in found.keys if key in expected.accepted), "")
@@ -258,15 +271,19 @@ def _judge(reading: Reading, expected: _Expected, folded: Sequence[str] = ()) ->
                 places.append(around)
         if key:
             accepted = accepted or expected.accepted[key]
-        elif not other and expected.neutral.isdisjoint(found.keys):
+        elif expected.neutral.isdisjoint(found.keys):
             first = found.keys[0]
-            other = next(each.names[first] for each in expected.lexicons if first in each.names)
-    if accepted and (other or is_guess(places)):
-        return Graded(Verdict.INCORRECT, f"another answer besides {accepted}: {other or 'a guess'}")
+            names = (each.names[first] for each in expected.lexicons if first in each.names)
+            other = next(names)
+            others.setdefault(expected.first_names.get(other, other))
+    if accepted and (others or is_guess(places)):
+        beside = next(iter(others), "a guess")
+        return Graded(Verdict.INCORRECT, f"another answer besides {accepted}: {beside}")
     if accepted:
         return Graded(Verdict.CORRECT, f"accepted: {accepted}")
-    if other:
-        return Graded(Verdict.INCORRECT, f"another answer: {other}")
+    if others:
+        one = "another answer" if len(others) == 1 else "other answers"
+        return Graded(Verdict.INCORRECT, f"{one}: {', '.join(islice(others, _LISTED))}")
     return _cut_off(reading.cut) if reading.cut else _NOT_FOUND
 
 

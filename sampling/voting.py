@@ -34,14 +34,19 @@ def vote(question: Question, rollouts: Sequence[Rollout]) -> Rollout | None:
     ballots: dict[str, list[Rollout]] = {}
     for rollout in rollouts:
         if rollout.finish_reason != FinishReason.ERROR:
-            keys = answer_keys(question, rollout.text)
-            ballots.setdefault(keys[0] if keys else rollout.text.strip(), []).append(rollout)
+            ballots.setdefault(ballot(question, rollout.text), []).append(rollout)
     if not ballots:
         return None
     _, chosen = max(
         ballots.items(), key=lambda item: (len(item[1]), _probability(item[1]), item[0])
     )
     return max(chosen, key=lambda rollout: (_logprob(rollout), rollout.text))
+
+
+def ballot(question: Question, text: str) -> str:
+    """Return the answer that a response votes for: texts with equal ballots give the same one."""
+    keys = answer_keys(question, text)
+    return keys[0] if keys else text.strip()
 
 
 def reasoning_style(style: PromptStyle) -> PromptStyle:

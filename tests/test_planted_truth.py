@@ -15,7 +15,8 @@ import pytest
 
 from attrib.analysis.buckets import Bucket
 from attrib.attribution.ablate import AblationSummary, ablate
-from attrib.attribution.effects import HELD_OUT, NOT_REACHED, Effect
+from attrib.attribution.effect import HELD_OUT, Effect
+from attrib.attribution.effects import NOT_REACHED
 from attrib.attribution.settings import AblateSettings
 from attrib.data.library import store_questions
 from attrib.data.questions import Split

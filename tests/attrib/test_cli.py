@@ -388,7 +388,7 @@ def test_ablate_prints_the_plan_beside_and_the_effects_as_its_answer(
     assert "6 held-out questions, up to 1 seed, 95 % intervals" in result.stdout
     for line in ("base", "base, majority", "base, chain of thought", "full", "only never-correct"):
         assert re.search(rf"^{line} .*\d+\.\d% \[", result.stdout, re.MULTILINE), line
-    assert "One seed: the intervals cover the choice of questions" in result.stdout
+    assert "One seed: intervals and p cover the choice of questions" in result.stdout
     summary = json.loads(attrib(*arguments, "--json").stdout)
     assert (summary["trained"], summary["reused"]) == (0, 3)
     assert {e["role"] for e in summary["effects"]} == {"base", "full", "only"}

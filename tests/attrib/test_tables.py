@@ -2,7 +2,7 @@
 
 import pytest
 
-from attrib.attribution.effects import Effect
+from attrib.attribution.effect import Effect
 from attrib.roles import Role
 from attrib.tables import print_effects
 

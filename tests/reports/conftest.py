@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from attrib.analysis.buckets import assign_buckets
-from attrib.attribution.effects import estimate_effects, store_effects
+from attrib.attribution.effect import store_effects
+from attrib.attribution.effects import estimate_effects
 from attrib.reports.collect import collect_study
 from attrib.reports.records import Study
 from attrib.store import Store, Transaction

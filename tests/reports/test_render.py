@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from attrib.attribution.effects import estimate_effects, store_effects
+from attrib.attribution.effect import store_effects
+from attrib.attribution.effects import estimate_effects
 from attrib.errors import ConfigError, DataError
 from attrib.reports.claims import state_claims
 from attrib.reports.collect import collect_study

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError
 from attrib.sampling.graders import make_grader
-from attrib.sampling.grading import Graded, Grader, Verdict, grade_one
+from attrib.sampling.grading import Graded, Grader, Kind, Verdict, grade_one, kind_of
 
 NAME, CODE, NUMBER = AnswerType.NAME, AnswerType.CODE, AnswerType.NUMBER
 
@@ -168,6 +168,31 @@ class TestNames:
         assert CAPITALS.grade("Paris", "It is London.") == Graded(
             Verdict.INCORRECT, "another answer: London"
         )
+        assert CAPITALS.grade("Paris", "London, Rome.").detail == "other answers: London, Rome"
+        assert CAPITALS.grade("Paris", "London is London.").detail == "another answer: London"
+
+    def test_another_answer_by_two_names_is_one(self) -> None:
+        oslo = Question("a", "d", Split.TRAIN, "?", ("Oslo",), AnswerType.NAME, None, "r", "f", 0)
+        burma = replace(oslo, question_id="b", answers=("Burma", "Myanmar"))
+        graded = grade_one(make_grader("match", [oslo, burma]), oslo, "Myanmar, once Burma")
+        assert graded.detail == "another answer: Burma"
+
+    @pytest.mark.parametrize(
+        ("text", "cut", "kind"),
+        [
+            ("Paris.", False, Kind.RIGHT), ("London", False, Kind.ANOTHER),
+            ("Paris or London", False, Kind.SEVERAL), ("Rome and London", False, Kind.SEVERAL),
+            ("I do not know", False, Kind.NOTHING), ("", False, Kind.NOTHING),
+            ("Par", True, Kind.CUT), ("It is Paris", True, Kind.CUT),
+        ],
+    )  # fmt: skip
+    def test_kinds(self, text: str, cut: bool, kind: Kind) -> None:
+        graded = CAPITALS.grade("Paris", text, cut=cut)
+        assert kind_of(graded.verdict, graded.detail, CAPITALS.match.fingerprint, "capital") is kind
+        plain = Kind.RIGHT if kind is Kind.RIGHT else Kind.WRONG
+        assert kind_of(graded.verdict, graded.detail, "exact-0", "capital") is plain
+        assert kind_of(graded.verdict, graded.detail, CAPITALS.match.fingerprint, None) is plain
+        assert kind_of("ungraded", "", CAPITALS.match.fingerprint, "capital") is None
 
     @pytest.mark.parametrize(
         "text",
