@@ -1,8 +1,9 @@
 """Argument checks shared by the modules of this package.
 
 Owns the wording of the refusals: every function of the package states its shapes, and these helpers
-hold them to it. Refuses counts that are not whole numbers, c outside 0..n, empty input, outcomes
-that are not boolean and confidence levels outside (0, 1). The paper has no counterpart.
+hold them to it. Refuses counts that are not whole numbers, c outside 0..n, k outside 1..n, empty
+input, outcomes that are not boolean and confidence levels outside (0, 1). The paper has no
+counterpart.
 """
 
 import math
@@ -79,6 +80,29 @@ def check_counts(n_Q: npt.ArrayLike, correct_Q: npt.ArrayLike) -> tuple[IntArray
     _refuse_first(checked_correct_Q < 0, checked_n_Q, checked_correct_Q, "c is negative")
     _refuse_first(checked_correct_Q > checked_n_Q, checked_n_Q, checked_correct_Q, "c exceeds n")
     return checked_n_Q, checked_correct_Q
+
+
+def check_attempts(k_K: npt.ArrayLike, n_Q: IntArray) -> IntArray:
+    """Return k as int64 after refusing values below 1 or above the smallest n.
+
+    Args:
+        k_K: Numbers of attempts, shape (K,).
+        n_Q: Graded rollouts of each question, shape (Q,), already checked.
+
+    Raises:
+        DataError: If k is empty, not of an integer dtype, below 1 or above the n of any question.
+    """
+    k = check_integers(k_K, "k_K")
+    if k.min() < 1:
+        raise DataError(f"k={k.min()} is below 1; it counts attempts. Drop it from k_K.")
+    short = n_Q < k.max()
+    if short.any():
+        row = int(np.argmin(n_Q))
+        raise DataError(
+            f"k={k.max()} exceeds n={n_Q[row]} of row {row} ({int(short.sum())} of {n_Q.size} "
+            f"questions have too few rollouts). Use k ≤ {n_Q[row]}, or sample more rollouts."
+        )
+    return k
 
 
 def check_outcomes(outcome_Q: npt.ArrayLike, name: str) -> BoolArray:

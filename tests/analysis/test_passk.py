@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
+from scipy import special, stats
 
 from attrib.analysis.passk import mean_pass_at_k, pass_at_k
 from attrib.errors import ConfigError, DataError
@@ -38,6 +38,19 @@ class TestPassAtK:
             verdicts = [True] * correct + [False] * (n - correct)
             want = [np.mean([any(subset) for subset in combinations(verdicts, k)]) for k in ks]
             np.testing.assert_allclose(pass_at_k([n], [correct], list(ks))[0], want, rtol=1e-14)
+
+    def test_agrees_with_the_published_product_and_with_scipy(self) -> None:
+        # arXiv 2107.03374, figure 3: 1 - ∏ (1 - k/i) over i from n-c+1 to n.
+        n, ks = 100, [1, 10, 50, 100]
+        got = pass_at_k([n] * (n + 1), np.arange(n + 1), ks)
+        for column, k in enumerate(ks):
+            product = [
+                1.0 if n - c < k else 1 - np.prod(1 - k / np.arange(n - c + 1, n + 1))
+                for c in range(n + 1)
+            ]
+            np.testing.assert_allclose(got[:, column], product, rtol=0.0, atol=1e-12)
+            missed = stats.hypergeom.pmf(0, n, np.arange(n + 1), k)
+            np.testing.assert_allclose(got[:, column], 1 - missed, rtol=0.0, atol=1e-12)
 
     @pytest.mark.parametrize("n", [1, 16, 128, 129, 1000])
     def test_agrees_with_exact_fractions_to_every_digit(self, n: int) -> None:
@@ -159,7 +172,7 @@ class TestMeanPassAtK:
     def test_blocks_do_not_change_the_draws(self, monkeypatch: pytest.MonkeyPatch) -> None:
         n, correct = np.full(9, 8), np.arange(9)
         whole = mean_pass_at_k(n, correct, [1, 4], np.random.default_rng(5))
-        monkeypatch.setattr("attrib.analysis.passk._BLOCK_CELLS", 50)
+        monkeypatch.setattr("attrib.analysis.resampling._BLOCK_CELLS", 50)
         parts = mean_pass_at_k(n, correct, [1, 4], np.random.default_rng(5))
         np.testing.assert_array_equal(whole.low_K, parts.low_K)
         np.testing.assert_array_equal(whole.high_K, parts.high_K)
