@@ -13,15 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from attrib.analysis.checks import (
-    BoolArray,
     FloatArray,
     IntArray,
     check_attempts,
     check_counts,
     check_integers,
 )
-from attrib.analysis.intervals import wilson_bounds
-from attrib.analysis.resampling import bound_means, check_draws, resample_means
+from attrib.analysis.resampling import bound_means
 from attrib.errors import DataError
 
 # C(n-c,k)/C(n,k) ≤ exp(-c·k/n): past this exponent it is under 3e-20 and 1 minus it rounds to 1.
@@ -78,17 +76,15 @@ def mean_pass_at_k(
     draws: int = 2000,
     confidence: float = 0.95,
 ) -> PassCurve:
-    """Return pass@k averaged over questions, with a percentile bootstrap interval.
+    """Return pass@k averaged over questions, with a bootstrap-t interval.
 
     Only questions are resampled. Each brings its own rollouts, so their noise is in the spread
     between questions already; resampling rollouts as well would repeat some of them, which biases
     pass@k downwards. One set of resamples serves every k, so the bounds of a curve move together.
 
-    The bootstrap has no width where all questions have the same value, such as a single question or
-    a mean of exactly 0 or 1. There the Wilson bounds of that mean over Q questions are given, the
-    widest that values between 0 and 1 justify: 60 questions never solved leave room up to 0.06.
-    Below about 20 questions, or where one or two questions carry the mean, percentile intervals are
-    too narrow.
+    Where all questions have the same value, such as a single question or a mean of exactly 0 or 1,
+    the bounds are exact for the share of questions that may differ unseen: 60 questions never
+    solved leave room up to 0.06.
 
     Args:
         n_Q: Graded rollouts of each question, shape (Q,).
@@ -102,30 +98,13 @@ def mean_pass_at_k(
         DataError: As `pass_at_k`.
         ConfigError: If `confidence` is outside (0, 1) or `draws` is too small for it.
 
-    Source: arXiv 2107.03374, eq. 1; percentile bootstrap of Efron 1979, Ann. Stat. 7:1.
+    Source: arXiv 2107.03374, eq. 1; see `analysis.resampling.bound_means`.
     """
-    check_draws(draws, confidence)
     n, correct = check_counts(n_Q, correct_Q)
     k = check_attempts(k_K, n)
-    # Questions with equal (n, c) are interchangeable, so resampling them is a multinomial over the
-    # distinct pairs: the same distribution, often a hundred times smaller, and free of order.
     pairs_U2, count_U = np.unique(np.stack([n, correct], axis=1), axis=0, return_counts=True)
     value_UK = _estimate_unique(pairs_U2[:, 0], pairs_U2[:, 1], k)
-    questions = int(n.size)
-    mean_K: FloatArray = np.minimum(count_U @ value_UK / questions, 1.0)
-    means_BK = resample_means(value_UK, count_U, generator, draws)
-    tail = (1.0 - confidence) / 2.0
-    low_K, high_K = np.quantile(means_BK, [tail, 1.0 - tail], axis=0)
-    wide = wilson_bounds(mean_K, questions, confidence)
-    flat_K: BoolArray = np.ptp(value_UK, axis=0) < 1e-12
-    return PassCurve(
-        k_K=k,
-        mean_K=mean_K,
-        low_K=np.where(flat_K, wide.low_Q, np.minimum(low_K, mean_K)),
-        high_K=np.where(flat_K, wide.high_Q, np.minimum(np.maximum(high_K, mean_K), 1.0)),
-        questions=questions,
-        confidence=confidence,
-    )
+    return _bound(value_UK, count_U, k, generator, draws, confidence)
 
 
 def mean_at_k(
@@ -137,8 +116,7 @@ def mean_at_k(
 ) -> PassCurve:
     """Return the mean over questions of any fraction at each k, with bootstrap-t intervals.
 
-    For `pass_hat_k` and `majority_at_k`. Pass^k is often carried by a few questions, for which the
-    percentile interval of `mean_pass_at_k` is too narrow (92 % for pass^16 of 100 questions).
+    For `pass_hat_k` and `majority_at_k`.
 
     Args:
         value_QK: An unbiased estimate for each question and k, fractions, shape (Q, K).
@@ -163,9 +141,20 @@ def mean_at_k(
     if not ((value >= 0.0) & (value <= 1.0)).all():
         raise DataError("value_QK holds values outside [0, 1]. Give fractions.")
     value_UK, count_U = np.unique(value, axis=0, return_counts=True)
+    return _bound(value_UK, count_U, k, generator, draws, confidence)
+
+
+def _bound(
+    value_UK: FloatArray,
+    count_U: IntArray,
+    k_K: IntArray,
+    generator: np.random.Generator,
+    draws: int,
+    confidence: float,
+) -> PassCurve:
     bounds = bound_means(value_UK, count_U, 0.0, generator, draws, confidence)
     return PassCurve(
-        k_K=k,
+        k_K=k_K,
         mean_K=np.minimum(bounds.mean_K, 1.0),
         low_K=bounds.low_K,
         high_K=bounds.high_K,

@@ -164,10 +164,11 @@ class TestMeanPassAtK:
         correct = generator.binomial(16, generator.beta(0.5, 1.0, 40))
         curve = mean_pass_at_k(n, correct, [1, 8], generator, draws=20_000)
         values = pass_at_k(n, correct, [1, 8])
-        drawn = values[generator.integers(0, 40, (20_000, 40))].mean(axis=1)
-        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-        np.testing.assert_allclose(curve.low_K, low, atol=0.006)
-        np.testing.assert_allclose(curve.high_K, high, atol=0.006)
+        drawn = values[generator.integers(0, 40, (20_000, 40))]
+        mean, spread = values.mean(axis=0), values.std(axis=0)
+        half = np.quantile(np.abs(drawn.mean(axis=1) - mean) / drawn.std(axis=1), 0.95, axis=0)
+        np.testing.assert_allclose(curve.low_K, mean - half * spread, atol=0.006)
+        np.testing.assert_allclose(curve.high_K, mean + half * spread, atol=0.006)
 
     def test_blocks_do_not_change_the_draws(self, monkeypatch: pytest.MonkeyPatch) -> None:
         n, correct = np.full(9, 8), np.arange(9)
@@ -177,15 +178,14 @@ class TestMeanPassAtK:
         np.testing.assert_array_equal(whole.low_K, parts.low_K)
         np.testing.assert_array_equal(whole.high_K, parts.high_K)
 
-    def test_equal_values_get_wilson_bounds_instead_of_no_width(self) -> None:
+    def test_equal_values_have_the_exact_width_of_what_may_differ_unseen(self) -> None:
         generator = np.random.default_rng(0)
         never = mean_pass_at_k([8] * 60, [0] * 60, [1, 8], generator)
-        z_squared = 1.959963984540054**2
         np.testing.assert_array_equal(never.low_K, [0.0, 0.0])
-        np.testing.assert_allclose(never.high_K, z_squared / (60 + z_squared), rtol=1e-12)
+        np.testing.assert_allclose((1 - never.high_K) ** 60, 0.025, rtol=1e-12)
         always = mean_pass_at_k([8, 16], [8, 16], [1, 8], generator)
         np.testing.assert_array_equal(always.high_K, [1.0, 1.0])
-        np.testing.assert_allclose(always.low_K, 2 / (2 + z_squared), rtol=1e-12)
+        np.testing.assert_allclose(always.low_K**2, 0.025, rtol=1e-12)
         assert np.all(always.mean_K == 1.0)
 
     def test_equal_values_at_one_k_leave_the_other_ks_alone(self) -> None:
@@ -209,11 +209,11 @@ class TestMeanPassAtK:
         with pytest.raises(DataError, match="k=9 exceeds n=8"):
             mean_pass_at_k([8], [4], [9], generator)
 
-    @pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.4, 2.0)])
+    @pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.4, 2.0), (1.0, 1.0)])
     def test_covers_the_truth_about_as_often_as_it_says(self, a: float, b: float) -> None:
         """Questions drawn from a beta: E[1-(1-p)^k] is known, and the n=128 rollouts are noisy."""
         generator = np.random.default_rng(20_260_507)
-        ks, questions, studies = np.array([1, 4, 16]), 100, 600
+        ks, questions, studies = np.array([1, 4, 16]), 100, 1000
         truth = 1 - np.exp(special.betaln(a, b + ks) - special.betaln(a, b))
         hits = np.zeros(ks.size)
         for _ in range(studies):
@@ -221,4 +221,4 @@ class TestMeanPassAtK:
             curve = mean_pass_at_k(np.full(questions, 128), correct, ks, generator, draws=400)
             hits += (curve.low_K <= truth) & (truth <= curve.high_K)
         coverage = hits / studies
-        assert np.all((coverage >= 0.92) & (coverage <= 0.98)), coverage
+        assert np.all((coverage >= 0.93) & (coverage <= 0.975)), coverage
