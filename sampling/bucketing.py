@@ -31,7 +31,7 @@ from attrib.progress import say
 from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings
-from attrib.sampling.suspects import Said, Suspect, find_suspects
+from attrib.sampling.suspects import Reason, Said, Suspect, find_suspects
 from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
 
@@ -40,26 +40,27 @@ _SAMPLE_SETS = """
     ORDER BY used_at DESC, sample_set_id
 """
 _COMMAND = "SELECT command FROM sample_sets WHERE sample_set_id = $sample_set_id"
-_DRAWN = """
-    SELECT question_id, count(*) FILTER (rollout < $k AND finish_reason <> 'error') AS drawn
-    FROM (SELECT question_id FROM selections WHERE sample_set_id = $sample_set_id
-          UNION SELECT question_id FROM rollouts WHERE sample_set_id = $sample_set_id)
-    LEFT JOIN (FROM rollouts WHERE sample_set_id = $sample_set_id) USING (question_id)
-    GROUP BY question_id
-    ORDER BY question_id
-"""
+# One pass over the rollouts: the verdict of each by its text, and what is missing.
 _COUNTS = """
-    SELECT question_id, count(*) AS drawn,
-           count(*) FILTER (verdict IN ('correct', 'incorrect')) AS graded,
-           count(*) FILTER (verdict = 'correct') AS correct
-    FROM rollouts
-    LEFT JOIN (SELECT sample_set_id, question_id, rollout, verdict FROM graded_rollouts
-               WHERE grader = $grader) USING (sample_set_id, question_id, rollout)
-    WHERE sample_set_id = $sample_set_id AND rollout < $k AND finish_reason <> 'error'
-    GROUP BY question_id
+    WITH known AS (
+        SELECT verdicts.question_id, verdicts.text, verdicts.truncated, verdicts.verdict
+        FROM verdicts JOIN questions USING (question_id, answers_hash) WHERE grader = $grader
+    ), counted AS (
+        SELECT question_id, count(*) AS drawn,
+               count(*) FILTER (verdict IN ('correct', 'incorrect')) AS graded,
+               count(*) FILTER (verdict = 'correct') AS correct,
+               count(*) FILTER (verdict IS NULL) AS unknown,
+               sum(length(text)) AS characters, sum(tokens) AS tokens
+        FROM (SELECT question_id, text, tokens, finish_reason = 'length' AS truncated FROM rollouts
+              WHERE sample_set_id = $sample_set_id AND rollout < $k AND finish_reason <> 'error')
+        LEFT JOIN known USING (question_id, text, truncated)
+        GROUP BY question_id
+    )
+    SELECT question_id, COLUMNS(* EXCLUDE question_id)::BIGINT
+    FROM (SELECT DISTINCT question_id FROM selections WHERE sample_set_id = $sample_set_id)
+    FULL JOIN counted USING (question_id)
     ORDER BY question_id
 """
-
 _SAID = """
     SELECT question_id, text, count(*) AS count, any_value(detail) AS detail
     FROM graded_rollouts
@@ -67,11 +68,12 @@ _SAID = """
       AND list_contains($question_ids, question_id)
     GROUP BY question_id, text ORDER BY question_id, text
 """
-_ROOM = """
-    SELECT (params ->> 'max_new_tokens')::BIGINT * sum(length(text)) / sum(tokens)
-    FROM rollouts JOIN sample_sets USING (sample_set_id)
-    WHERE sample_set_id = $sample_set_id AND tokens > 0 GROUP BY params
+_ROOM = "SELECT params ->> 'max_new_tokens' FROM sample_sets WHERE sample_set_id = $sample_set_id"
+_STORED_SUSPECTS = """
+    SELECT question_id, reason, detail FROM suspects WHERE bucketing_id = $bucketing_id
+    ORDER BY question_id, reason
 """
+_IS_STORED = "SELECT count(*) > 0 FROM bucketings WHERE bucketing_id = $bucketing_id"
 
 
 class BucketSettings(JudgeSettings):
@@ -121,7 +123,6 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
     if settings.k < 1:
         raise ConfigError(f"--k {settings.k} must be at least 1.")
     cuts = _choose_cuts(settings)
-    assign_buckets([settings.k], [0], cuts)  # refuses a k too small for the cuts before grading
     with store.writing("attrib bucket", create=False):
         sample_set_id = choose_sample_set(store, settings.sample_set)
         questions = load_questions_of(store, sample_set_id)
@@ -131,28 +132,46 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
                 "These questions have no relations, so match knows no other answers of a kind: it "
                 "credits lists of guesses. Stricter: --grader exact, or judge."
             )
-        _check_complete(store, sample_set_id, settings)
-        grade_rollouts(store, sample_set_id, grader, questions, settings.k)
-        counts = store.read(
-            _COUNTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=settings.k
-        ).filter(pl.col("drawn") >= settings.k)
+        counts = _count(store, sample_set_id, grader, settings.k)
+        _check_complete(store, sample_set_id, settings, counts["drawn"])
+        if counts["unknown"].sum():
+            grade_rollouts(store, sample_set_id, grader, questions, settings.k)
+            counts = _count(store, sample_set_id, grader, settings.k)
+        counts = counts.filter(pl.col("drawn") >= settings.k)
         left_out = counts.filter(pl.col("graded") < settings.k)["question_id"].to_list()
         counts = counts.filter(pl.col("graded") == settings.k)
-        suspects = _find_suspects(store, sample_set_id, grader, questions, counts, settings.k)
+        place = _Place(sample_set_id, grader, settings.k, canonical_json(asdict(cuts)))
+        suspects = _find_suspects(store, place, questions, counts)
         suspicious = {one.question_id for one in suspects} if settings.exclude_suspect else set()
         counts = counts.filter(~pl.col("question_id").is_in(suspicious))
         if counts.is_empty():
             raise DataError(f"No question has {settings.k} gradable rollouts; nothing to bucket.")
-        bucketing = _store_buckets(store, sample_set_id, grader, settings.k, cuts, counts, left_out)
+        bucketing = _store_buckets(store, place, cuts, counts, left_out)
         _store_suspects(store, bucketing.bucketing_id, suspects)
         reasons = Counter(str(one.reason) for one in suspects)
         return replace(bucketing, suspects=reasons, suspects_left_out=len(suspicious))
 
 
-def _choose_cuts(settings: BucketSettings) -> Cuts | None:
-    """Return the user's cuts, or None for the defaults (which need k of at least 16)."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What a bucketing is known by, but for its questions."""
+
+    sample_set_id: str
+    grader: Grader
+    k: int
+    cuts: str
+
+    def identify(self, counts: pl.DataFrame) -> str:
+        """Return the bucketing's id."""
+        ids = counts["question_id"].to_list()
+        return content_hash([self.sample_set_id, self.grader.fingerprint, self.k, self.cuts, ids])
+
+
+def _choose_cuts(settings: BucketSettings) -> Cuts:
+    """Return the user's cuts, or the defaults, which need k of at least 16."""
     if settings.cut_rarely is None and settings.cut_sometimes is None:
-        return None
+        assign_buckets([settings.k], [0])  # refuses a k too small for the defaults
+        return DEFAULT_CUTS
     return Cuts(
         DEFAULT_CUTS.rarely if settings.cut_rarely is None else settings.cut_rarely,
         DEFAULT_CUTS.sometimes if settings.cut_sometimes is None else settings.cut_sometimes,
@@ -172,9 +191,16 @@ def choose_sample_set(store: Store, prefix: str) -> str:
     return str(ids[0])
 
 
-def _check_complete(store: Store, sample_set_id: str, settings: BucketSettings) -> None:
+def _count(store: Store, sample_set_id: str, grader: Grader, k: int) -> pl.DataFrame:
+    """Return how many of the first k rollouts of each question were drawn, graded, and right."""
+    found = store.read(_COUNTS, sample_set_id=sample_set_id, grader=grader.fingerprint, k=k)
+    return found.fill_null(0)
+
+
+def _check_complete(
+    store: Store, sample_set_id: str, settings: BucketSettings, drawn: pl.Series
+) -> None:
     """Refuse, or with `partial` mention, questions with fewer than k rollouts."""
-    drawn = store.read(_DRAWN, sample_set_id=sample_set_id, k=settings.k)["drawn"]
     short = int((drawn < settings.k).sum())
     if not short and not drawn.is_empty():
         return
@@ -191,27 +217,28 @@ def _check_complete(store: Store, sample_set_id: str, settings: BucketSettings) 
 
 
 def _find_suspects(
-    store: Store,
-    sample_set_id: str,
-    grader: Grader,
-    questions: Sequence[Question],
-    counts: pl.DataFrame,
-    k: int,
+    store: Store, place: _Place, questions: Sequence[Question], counts: pl.DataFrame
 ) -> list[Suspect]:
-    """Look at the never-correct questions for signs that their answers are at fault."""
+    """Look at the never-correct questions for signs that their answers are at fault, once."""
+    bucketing_id = place.identify(counts)
+    if store.read(_IS_STORED, bucketing_id=bucketing_id).item():
+        rows = store.read(_STORED_SUSPECTS, bucketing_id=bucketing_id)
+        return [Suspect(row[0], Reason(row[1]), row[2]) for row in rows.iter_rows()]
     never = set(counts.filter(pl.col("correct") == 0)["question_id"])
     rows = store.read(
         _SAID,
-        sample_set_id=sample_set_id,
-        grader=grader.fingerprint,
-        k=k,
+        sample_set_id=place.sample_set_id,
+        grader=place.grader.fingerprint,
+        k=place.k,
         question_ids=sorted(never),
     )
     said: dict[str, list[Said]] = {}
     for question_id, text, count, detail in rows.iter_rows():
         said.setdefault(question_id, []).append(Said(text, count, detail))
-    room = store.read(_ROOM, sample_set_id=sample_set_id).item()
-    return find_suspects((q for q in questions if q.question_id in never), said, room or math.inf)
+    limit = store.read(_ROOM, sample_set_id=place.sample_set_id).item()
+    tokens = counts["tokens"].sum()
+    room = int(limit) * counts["characters"].sum() / tokens if limit and tokens else math.inf
+    return find_suspects((q for q in questions if q.question_id in never), said, room)
 
 
 def _store_suspects(store: Store, bucketing_id: str, suspects: Sequence[Suspect]) -> None:
@@ -224,28 +251,20 @@ def _store_suspects(store: Store, bucketing_id: str, suspects: Sequence[Suspect]
 
 
 def _store_buckets(
-    store: Store,
-    sample_set_id: str,
-    grader: Grader,
-    k: int,
-    cuts: Cuts | None,
-    counts: pl.DataFrame,
-    left_out: list[str],
+    store: Store, place: _Place, cuts: Cuts, counts: pl.DataFrame, left_out: list[str]
 ) -> Bucketing:
+    k, fingerprint = place.k, place.grader.fingerprint
     n_Q = counts["graded"].to_numpy()
     correct_Q = counts["correct"].to_numpy()
     bucket_Q = assign_buckets(n_Q, correct_Q, cuts)
     bounds = exact_interval(correct_Q, n_Q)
-    stored_cuts = canonical_json(asdict(cuts or DEFAULT_CUTS))
-    bucketing_id = content_hash(
-        [sample_set_id, grader.fingerprint, k, stored_cuts, counts["question_id"].to_list()]
-    )
+    bucketing_id = place.identify(counts)
     bucketing = {
         "bucketing_id": bucketing_id,
-        "sample_set_id": sample_set_id,
-        "grader": grader.fingerprint,
+        "sample_set_id": place.sample_set_id,
+        "grader": fingerprint,
         "k": k,
-        "cuts": stored_cuts,
+        "cuts": place.cuts,
     }
     members = counts.select("question_id", pl.col("graded").alias("n"), "correct").with_columns(
         pl.lit(bucketing_id).alias("bucketing_id"),
@@ -264,8 +283,8 @@ def _store_buckets(
     k_K = np.unique([*(2**i for i in range(k.bit_length())), k])
     return Bucketing(
         bucketing_id=bucketing_id,
-        sample_set_id=sample_set_id,
-        grader=grader.fingerprint,
+        sample_set_id=place.sample_set_id,
+        grader=fingerprint,
         k=k,
         rows=tuple(bucket_table(bucket_Q, n_Q, correct_Q)),
         pass_curve=mean_pass_at_k(n_Q, correct_Q, k_K, np.random.default_rng(0)),

@@ -10,6 +10,7 @@ there `match` credits lists of guesses; use `exact`.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import ClassVar
 
@@ -83,6 +84,19 @@ class _Expected:
     ungraded: Graded | None
 
 
+class _Universe:
+    """All answers of a relation; read only when the first of them is graded."""
+
+    def __init__(self, answer_type: AnswerType, answers: Iterable[str]) -> None:
+        self._answer_type = answer_type
+        self._answers = answers
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """What to look for."""
+        return build_lexicon(self._answers, _FIND_KEYS[self._answer_type])
+
+
 @dataclass(frozen=True, slots=True)
 class _StringGrader:
     """Keeps what is expected of each question."""
@@ -90,7 +104,7 @@ class _StringGrader:
     fingerprint: str
     is_costly: ClassVar[bool] = False
     cost: ClassVar[str] = ""
-    universes: Mapping[_Relation, Lexicon] = field(repr=False, default_factory=dict)
+    universes: Mapping[_Relation, "_Universe"] = field(repr=False, default_factory=dict)
     first_names: Mapping[_Relation, Mapping[str, str]] = field(repr=False, default_factory=dict)
     _expected: dict[str, _Expected] = field(default_factory=dict, repr=False, compare=False)
 
@@ -101,7 +115,8 @@ class _StringGrader:
         ):
             relation = _relation(question)
             universe = self.universes.get(relation) if question.relation else None
-            expected = _find_expected(question, universe, self.first_names.get(relation, {}))
+            known = (universe.lexicon, self.first_names[relation]) if universe else (None, {})
+            expected = _find_expected(question, *known)
             self._expected[question.question_id] = expected
         return expected
 
@@ -194,10 +209,7 @@ def make_match_grader(questions: Sequence[Question]) -> MatchGrader:
             names = first_names.setdefault(_relation(question), {})
             for answer in question.answers:
                 names.setdefault(answer, question.answers[0])
-    universes = {
-        relation: build_lexicon(those, _FIND_KEYS[relation[2]])
-        for relation, those in answers.items()
-    }
+    universes = {relation: _Universe(relation[2], those) for relation, those in answers.items()}
     record = sorted([*relation, sorted(those)] for relation, those in answers.items())
     return MatchGrader(_fingerprint("match", record), universes, first_names)
 

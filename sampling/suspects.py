@@ -113,7 +113,7 @@ def _find_near_miss(question: Question, said: Sequence[Said]) -> str:
         if len(key) >= _SHORTEST and not any(character.isdigit() for character in key)
     }
     for one in sorted(said, key=lambda one: (-one.count, one.text)):
-        if one.detail.startswith("another answer"):
+        if one.detail.startswith(("another answer", "other answers")):
             continue  # a name of its own, however close
         for words in _runs(one.text, sorted({key.count(" ") + 1 for key in wanted})):
             if words in wanted:
