@@ -25,6 +25,8 @@ LEAST_QUESTIONS = 30
 LEAST_PARTLY_CORRECT = 10
 LEAST_ROLLOUTS = 4  # three parameters need three free frequencies of c, and a fit wants one more
 
+_LARGEST_EXPONENT = 300.0  # keeps a slope finite where a chance is below the smallest float
+
 # Where the fit may go. Beyond these a beta is a point, or sits on 0 and 1, to any n.
 LARGEST_SPIKE = 1.0 - 1e-6
 SMALLEST_SHAPE, LARGEST_SHAPE = 1e-3, 1e4
@@ -215,8 +217,9 @@ def spike_posterior(prior: Prior, n: npt.ArrayLike) -> FloatArray:
 
     An intermediate of posteriors, not a probability to report: see the module.
     """
-    rest = (1.0 - prior.spike) * np.exp(log_beta_binomial(n, 0, prior.a, prior.b))
-    weight: FloatArray = prior.spike / (prior.spike + rest)
+    # On the log scale: where neither part explains the zeros, both are below the smallest float.
+    odds = special.logit(prior.spike) - log_beta_binomial(n, 0, prior.a, prior.b)
+    weight: FloatArray = special.expit(odds)
     return weight
 
 
@@ -224,12 +227,14 @@ def log_likelihood_gradient(tally: Tally, prior: Prior) -> tuple[float, FloatArr
     """Return the log-likelihood and its gradient in (spike, log a, log b), shape (3,)."""
     n_U, correct_U, a, b = tally.n_U, tally.correct_U, prior.a, prior.b
     log_beta_U = log_beta_binomial(n_U, correct_U, a, b)
-    zero_U = correct_U == 0
-    chance_U = np.exp(log_beta_U)
-    zero_chance_U = prior.spike + (1.0 - prior.spike) * chance_U
-    log_U = np.where(zero_U, np.log(zero_chance_U), np.log1p(-prior.spike) + log_beta_U)
-    of_spike_U = np.where(zero_U, (1.0 - chance_U) / zero_chance_U, -1.0 / (1.0 - prior.spike))
-    of_beta_U = np.where(zero_U, (1.0 - prior.spike) * chance_U / zero_chance_U, 1.0)
+    log_spike = np.log(prior.spike) if prior.spike > 0.0 else -np.inf
+    log_rest_U = np.log1p(-prior.spike) + log_beta_U
+    log_U = np.where(correct_U == 0, np.logaddexp(log_spike, log_rest_U), log_rest_U)
+    of_beta_U = np.exp(log_rest_U - log_U)
+    # With B the beta part's chance and f that of both: d log f / d spike is (1 - B) / f at c = 0,
+    # else -1 / (1 - spike).
+    inverse_U = np.exp(np.minimum(-log_U, _LARGEST_EXPONENT))
+    of_spike_U = np.where(correct_U == 0, inverse_U, 0.0) - of_beta_U / (1.0 - prior.spike)
     shared_U = special.digamma(a + b) - special.digamma(a + b + n_U)
     of_a_U = special.digamma(a + correct_U) - special.digamma(a) + shared_U
     of_b_U = special.digamma(b + n_U - correct_U) - special.digamma(b) + shared_U

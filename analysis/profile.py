@@ -8,6 +8,7 @@ An interval covers the uncertainty of the prior's parameters given that its shap
 not cover a wrong shape: below about 1/n nothing but the shape speaks (see `analysis.prior_check`).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from attrib.analysis.prior import BOX, Prior, PriorFit, log_likelihood_gradient,
 # Steps of numeric derivatives, and how far below the cut-off a bound's log-likelihood may fall.
 _STEP = 1e-3
 _SLACK = 1e-2
+_FLAT = 1e-6
 # Standard errors (of spike, log a, log b) are capped: a flat likelihood says nothing of its scale.
 _LARGEST_ERROR = 3.0
 
@@ -67,11 +69,13 @@ def profile_interval(
     value = float(number(fit.prior))
     region = _Region(fit, number, float(special.chdtri(1, 1.0 - confidence)) / 2.0)
     low, high = region.push(-1.0), region.push(1.0)
+    if low is None or high is None:
+        return ProfileInterval(value, None, None, "The search for the bounds did not converge.")
     missing = []
-    if low is None or low <= limits[0] + margin:
+    if low <= limits[0] + margin:
         low = None
         missing.append(f"below: {limits[0]:.6g} fits them too")
-    if high is None or high >= limits[1] - margin:
+    if high >= limits[1] - margin:
         high = None
         missing.append(f"above: {limits[1]:.6g} fits them too")
     reason = f"The counts give no bound {' and none '.join(missing)}." if missing else ""
@@ -122,18 +126,18 @@ class _Region:
         """Return the greatest (sign 1) or least (-1) number of the region; None if not found."""
         slope = self.number_slope(np.clip(np.zeros(3), self.lower, self.upper))
         length = float(np.linalg.norm(slope))
-        if length == 0.0:
-            return float(self.number(self.fit.prior))
-        ahead = sign * self.radius * slope / length
+        ahead = sign * self.radius * slope / length if length else np.zeros(3)
+        # A number that is flat at the fit is scaled by its size, or rounding would steer.
+        unit = max(length, _FLAT * abs(self.number(self.fit.prior)), math.ulp(1.0))
         reached = [
             optimize.minimize(
-                lambda ball: -sign * self.number(self.prior_at(ball)) / length,
+                lambda ball: -sign * self.number(self.prior_at(ball)) / unit,
                 np.clip(start, self.lower, self.upper),
-                jac=lambda ball: -sign * self.number_slope(ball) / length,
+                jac=lambda ball: -sign * self.number_slope(ball) / unit,
                 method="SLSQP",
                 bounds=optimize.Bounds(self.lower, self.upper),
                 constraints={"type": "ineq", "fun": self.room, "jac": self.room_slope},
-                options={"ftol": 1e-7, "maxiter": 200},
+                options={"ftol": 1e-7, "maxiter": 60},
             ).x
             for start in (ahead, np.zeros(3))
         ]
