@@ -209,7 +209,9 @@ def _spike_weights(prior: Prior, n_U: IntArray, correct_U: IntArray) -> FloatArr
 def _bucket_members(n: int, cuts: Cuts | None) -> FloatArray:
     """Return 1 where k of n correct belongs to a bucket, shape (n + 1, 5)."""
     name_K = assign_buckets(np.full(n + 1, n), np.arange(n + 1), cuts)
-    return (name_K[:, None] == np.array([bucket.value for bucket in Bucket])).astype(np.float64)
+    names = np.array([bucket.value for bucket in Bucket])
+    member_KB: FloatArray = (name_K[:, None] == names).astype(np.float64)
+    return member_KB
 
 
 def _blocks(rows: npt.NDArray[np.intp], width: int) -> Iterator[npt.NDArray[np.intp]]:

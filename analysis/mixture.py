@@ -138,8 +138,10 @@ def never_correct_at(
         check_rollouts(n)
         if n <= fit.tally.n_U.min():
             share = _subset_share(fit, n, confidence)
-            ends = [questions * end for end in (share.value, share.low, share.high)]
-            rows.append(NeverCorrectRow(n, questions, ProfileInterval(*ends, ""), False))
+            counted = ProfileInterval(
+                questions * share.value, questions * share.low, questions * share.high, ""
+            )
+            rows.append(NeverCorrectRow(n, questions, counted, False))
             continue
 
         def expect(prior: Prior, n: int = n) -> float:

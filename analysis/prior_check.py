@@ -162,7 +162,10 @@ def _draw(grid: _Grid, expected_G: FloatArray, generator: np.random.Generator) -
 
 def _bin(grid: _Grid, value_G: FloatArray | IntArray) -> FloatArray:
     """Return the sums over bins."""
-    return np.bincount(grid.bin_G, weights=value_G, minlength=len(grid.labels))
+    sums: FloatArray = np.bincount(
+        grid.bin_G, weights=value_G.astype(np.float64), minlength=len(grid.labels)
+    ).astype(np.float64)
+    return sums
 
 
 def _deviance(observed: FloatArray, expected: FloatArray) -> float:

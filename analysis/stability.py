@@ -220,8 +220,7 @@ def _chance_again(n_U: IntArray, correct_U: IntArray, cuts: Cuts | None) -> _Fra
     def again(prior: Prior, n_U: IntArray, correct_U: IntArray) -> FloatArray:
         n_C = n_U[pair_C]
         chance_C = fresh_chances(prior, n_C, correct_U[pair_C], n_C, k_C)
-        chance_U: FloatArray = np.bincount(pair_C, weights=chance_C, minlength=n_U.size)
-        return chance_U
+        return np.bincount(pair_C, weights=chance_C, minlength=n_U.size).astype(np.float64)
 
     return again
 
