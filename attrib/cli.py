@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from attrib import __version__, data_command, grade_command
 from attrib.ablate_command import ablate
+from attrib.analyze_command import analyze
 from attrib.config import DEFAULT_DATABASE, cache_folder, describe_environment
 from attrib.errors import AttribError, ConfigError
 from attrib.options import (
@@ -244,6 +245,7 @@ def bucket(
     print_bucketing(bucketing)
 
 
+app.command()(analyze)
 app.command()(ablate)
 app.add_typer(data_command.app, name="data")
 app.add_typer(grade_command.app, name="grade")

@@ -104,7 +104,12 @@ class Study:
         return self._select(_BUCKETS, where, "question_id", bucketing_id=bucketing_id)
 
     def pass_at_k(
-        self, k: Sequence[int] | None = None, *, where: str = "TRUE", bucketing: str = "", seed: int = 0
+        self,
+        k: Sequence[int] | None = None,
+        *,
+        where: str = "TRUE",
+        bucketing: str = "",
+        seed: int = 0,
     ) -> pl.DataFrame:
         """Return mean pass@k with 95 % bounds over questions: k, pass_at_k, low, high, questions.
 

@@ -314,6 +314,11 @@ def print_titled(tables: Mapping[str, pl.DataFrame]) -> None:
             print_frame(frame)
 
 
+def print_lines(text: str) -> None:
+    """Print text as it is."""
+    _print(text)
+
+
 def print_frame(frame: pl.DataFrame) -> None:
     """Print a frame as a table, every row of it."""
     table = Table(box=box.HORIZONTALS, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)

@@ -26,13 +26,17 @@ COMMAND_LINE = {
     "",
     "__main__",
     "ablate_command",
+    "analyses",
+    "analyze_command",
     "cli",
     "data_command",
     "grade_command",
+    "handle",
     "inspection",
     "options",
     "study",
     "tables",
+    "tables_analysis",
 }
 """The uppermost layer, which may import everything; the empty name is `attrib` itself."""
 
@@ -42,6 +46,7 @@ ONLY_IN = {
     "matplotlib": {"attrib.reports.*"},
     "typer": {
         "attrib.ablate_command",
+        "attrib.analyze_command",
         "attrib.cli",
         "attrib.data_command",
         "attrib.grade_command",

@@ -1,0 +1,145 @@
+"""What `attrib analyze` finds: who is in which bucket, and what kind of change training made."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from attrib.analysis.buckets import Cuts
+from attrib.analysis.mixture import (
+    MixtureRow,
+    NeverCorrectRow,
+    never_correct_at,
+    never_correct_mixture,
+)
+from attrib.analysis.prior import Prior, fit_prior
+from attrib.analysis.prior_check import PriorCheck, check_prior
+from attrib.analysis.stability import (
+    CutRow,
+    SplitHalf,
+    StabilityRow,
+    fresh_stability,
+    move_never_correct_cut,
+    split_half,
+)
+from attrib.attribution.passes import RunPasses, compare_passes
+from attrib.errors import DataError
+from attrib.roles import Role
+from attrib.store import Store
+
+KINDS = ("before", "reach", "relation", "popularity")
+ANSWERS = (
+    *("one_answer", "accuracy_of_one_answer", "several_answers", "no_answer", "cut_off"),
+    *("top_answer_share", "answer_entropy", "brier", "overconfidence", "calibration_error"),
+)
+OTHER_N = (16, 32, 64, 128, 256, 512, 1024, 4096)
+
+_BUCKETING = """
+    SELECT bucketing_id, k, cuts FROM bucketings WHERE starts_with(bucketing_id, $prefix)
+    ORDER BY used_at DESC, bucketing_id LIMIT 1
+"""
+_EXPERIMENT = """
+    SELECT experiment_id, bucketing_id FROM experiments WHERE starts_with(experiment_id, $prefix)
+    ORDER BY used_at DESC, experiment_id LIMIT 1
+"""
+_EFFECTS = """
+    SELECT role, subset, evaluated_on, statistic, fraction, value, low, high, seeds, questions,
+           detail
+    FROM effects
+    WHERE experiment_id = $experiment_id
+      AND (list_contains($answers, statistic) AND evaluated_on = 'held-out'
+           OR starts_with(evaluated_on, 'held-out:'))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who is in which bucket, really: what c of n says about each question's p."""
+
+    bucketing_id: str
+    questions: int
+    n: int
+    prior: Prior
+    check: PriorCheck
+    mixture: Sequence[MixtureRow]
+    other_n: Sequence[NeverCorrectRow]
+    halves: SplitHalf
+    stability: Sequence[StabilityRow]
+    cuts: Sequence[CutRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything found; what there is no data for is None or empty."""
+
+    membership: Membership | None
+    why_no_membership: str
+    experiment_id: str | None
+    effects: pl.DataFrame
+    """Parts of gains and rates of answers, rows of the table `effects`, arms in their order."""
+    passes: Sequence[RunPasses]
+
+
+def analyze(store: Store, experiment: str = "", bucketing: str = "") -> Analysis:
+    """Return what the newest experiment and its bucketing, or those named, show.
+
+    Args:
+        store: the study.
+        experiment: beginning of the experiment's id.
+        bucketing: beginning of the bucketing's id; by default that of the experiment.
+
+    Raises:
+        DataError: nothing is bucketed, or nothing has such an id.
+    """
+    found = store.read(_EXPERIMENT, prefix=experiment)
+    if experiment and found.is_empty():
+        raise DataError(f"{store.path} holds no experiment whose id begins with '{experiment}'.")
+    experiment_id = None if found.is_empty() else str(found["experiment_id"].item())
+    prefix = bucketing or ("" if found.is_empty() else str(found["bucketing_id"].item()))
+    rows = store.read(_BUCKETING, prefix=prefix)
+    if rows.is_empty():
+        named = f" whose id begins with '{bucketing}'" if bucketing else ""
+        raise DataError(f"{store.path} holds no bucketing{named}. Type: attrib bucket --k 128")
+    membership, reason = None, ""
+    try:
+        membership = _find_membership(store, *rows.row(0))
+    except DataError as error:  # too few questions, or all alike
+        reason = str(error)
+    effects = store.read(_EFFECTS, experiment_id=experiment_id or "", answers=list(ANSWERS))
+    order = {str(role): place for place, role in enumerate(Role)}
+    return Analysis(
+        membership=membership,
+        why_no_membership=reason,
+        experiment_id=experiment_id,
+        effects=effects.sort(
+            pl.col("role").replace_strict(order, return_dtype=pl.Int64),
+            "subset",
+            "evaluated_on",
+            "statistic",
+            "fraction",
+        ),
+        passes=compare_passes(store, experiment_id) if experiment_id else [],
+    )
+
+
+def _find_membership(store: Store, bucketing_id: str, k: int, stored_cuts: str) -> Membership:
+    counts = store.read(
+        "SELECT n, correct FROM buckets WHERE bucketing_id = $bucketing_id ORDER BY question_id",
+        bucketing_id=bucketing_id,
+    )
+    n_Q, correct_Q = counts["n"].to_numpy(), counts["correct"].to_numpy()
+    fit, cuts = fit_prior(n_Q, correct_Q), Cuts(**json.loads(stored_cuts))
+    return Membership(
+        bucketing_id=bucketing_id,
+        questions=len(counts),
+        n=k,
+        prior=fit.prior,
+        check=check_prior(fit, np.random.default_rng(0)),
+        mixture=never_correct_mixture(fit),
+        other_n=never_correct_at(fit, [n for n in OTHER_N if n != k]),
+        halves=split_half(n_Q, correct_Q, cuts),
+        stability=fresh_stability(fit, cuts),
+        cuts=move_never_correct_cut(fit, [t for t in (0, 1, 2, 4, 8) if t < k]),
+    )
