@@ -5,7 +5,10 @@ parameters that fit the counts almost as well take the number to the end of its 
 None and the reason is told. The paper (arXiv 2605.07153) has no counterpart.
 
 An interval covers the uncertainty of the prior's parameters given that its shape is right. It does
-not cover a wrong shape: below about 1/n nothing but the shape speaks (see `analysis.prior_check`).
+not cover a wrong shape: below about 1/n nothing but the shape speaks. Where p is drawn from a
+logit-normal, these intervals of 95 % for what never-correct holds cover in almost no study, and
+`analysis.prior_check` notices in every study of 1,000 questions but in 30 % of those of 150
+(`benchmarks/check_membership.py`). Posteriors of single questions hardly suffer.
 """
 
 import math
