@@ -2,10 +2,10 @@
 
 Owns the table of expected against observed counts and the parametric-bootstrap test behind it.
 Refuses too few draws for a p-value. A prior that fails here does not carry what is computed from
-it; one that passes is not thereby right far below 1/n, where no count speaks, and with 150 questions
-a wrong shape passes more often than not (`benchmarks/check_membership.py`). With very many
-questions small misfits are significant too: read the table before the p-value. The paper (arXiv
-2605.07153) has no counterpart.
+it; one that passes is not thereby right far below 1/n, where no count speaks, and with 150
+questions a wrong shape passes more often than not (`benchmarks/check_membership.py`). With very
+many questions small misfits are significant too: read the table before the p-value. The paper
+(arXiv 2605.07153) has no counterpart.
 """
 
 import math
