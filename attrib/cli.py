@@ -49,7 +49,7 @@ class _Commands(TyperGroup):
             say(f"Error: {' '.join(str(error).split())}")  # one line, whatever it quotes
             ctx.exit(EXIT_ERROR)
         except KeyboardInterrupt:
-            say("Interrupted. What was done is stored; the same command continues from there.")
+            say("Interrupted. What was stored is kept; the same command continues from there.")
             ctx.exit(EXIT_INTERRUPTED)
 
 

@@ -98,6 +98,10 @@ def _print_membership(found: Membership) -> None:
         "\nIf never-correct were": cuts,
     }
     print_titled(titles)
+    print_lines(
+        "How small p is, and numbers of rollouts beyond these, rest on the shape of the prior: a "
+        "wrong one makes their intervals wrong, and with few questions the fit cannot tell."
+    )
     agreement = found.halves.agreement
     kappa = "" if found.halves.kappa is None else f", kappa {found.halves.kappa:.2f}"
     print_lines(

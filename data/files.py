@@ -11,6 +11,7 @@ import io
 import json
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,19 +115,64 @@ def _refuse_foreign(path: Path, stream: BinaryIO) -> None:
 def _read_delimited(
     path: Path, text: TextIO, delimiter: str, columns: Sequence[str]
 ) -> Iterator[Row | Unreadable]:
-    reader = csv.reader(text, delimiter=delimiter)
+    lines = _Lines(text)
+    reader = csv.reader(lines, delimiter=delimiter)
     names = list(columns) or next(reader, [])
     if len(set(names)) < len(names):
         raise DataError(f"{path}: a column name occurs twice in the header {names}.")
-    first = reader.line_num + 1
+    lines.begin()
     for fields in reader:
-        number, first = first, reader.line_num + 1
+        number, taken = lines.first, lines.begin()
         if not fields:
             continue
-        if len(fields) != len(names):
+        is_whole = taken < 2 or not _holds_rows(fields, delimiter, len(names))
+        if len(fields) == len(names) and is_whole:
+            yield _check(number, dict(zip(names, fields, strict=True)), "".join(fields))
+        elif taken == 1:
             yield Unreadable(number, f"{len(fields)} fields instead of {len(names)}")
         else:
-            yield _check(number, dict(zip(names, fields, strict=True)), "".join(fields))
+            lines.put_back(taken - 1)
+            yield Unreadable(number, "a quotation mark is not closed")
+
+
+def _holds_rows(fields: Sequence[str], delimiter: str, columns: int) -> bool:
+    """Return whether a field is made of rows: every line within it has as many columns."""
+    return columns > 1 and any(
+        len(inner) > 1 and all(line.count(delimiter) == columns - 1 for line in inner)
+        for inner in (field.splitlines()[1:-1] for field in fields)
+    )
+
+
+class _Lines:
+    """The lines of a file, of which those that a stray quotation mark swallowed can be had again.
+
+    `first` is the number of the line that the current record began with.
+    """
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self._waiting: deque[str] = deque()
+        self._taken: list[str] = []
+        self.first = 1
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._waiting.popleft() if self._waiting else next(self._text)
+        self._taken.append(line)
+        return line
+
+    def begin(self) -> int:
+        """Begin a record; return how many lines the last one took."""
+        self._last, self._taken = self._taken, []
+        self.first += len(self._last)
+        return len(self._last)
+
+    def put_back(self, count: int) -> None:
+        """Return to the last `count` lines of the record before."""
+        self._waiting.extendleft(reversed(self._last[-count:]))
+        self.first -= count
 
 
 def _read_json(path: Path, text: TextIO) -> Iterator[Row | Unreadable]:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import polars as pl
 
-from attrib.config import Settings
+from attrib.config import Settings, content_hash
 from attrib.data.hub import PREFIX, fetch
 from attrib.data.layouts import Layout
 from attrib.data.library import load_every_question, store_questions
 from attrib.data.parsing import Dropped, general_reason, hash_files, parse_files
+from attrib.data.questions import WORLDFACTS
 from attrib.data.splits import settle
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
@@ -86,8 +87,16 @@ def import_files(store: Store, settings: ImportSettings) -> ImportSummary:
     preset = settings.format or preset
     name = settings.name or _name_after(paths)
     if not re.fullmatch(r"[\w.-]+", name):
-        raise ConfigError(f"--name {name!r} may hold letters, digits, dots and hyphens only.")
+        raise ConfigError(
+            f"--name {name!r} may hold letters, digits, dots, hyphens and underscores only."
+        )
+    if name == WORLDFACTS:
+        raise ConfigError(f"{name} is the built-in data set. Give these files another --name.")
     file_hash = hash_files(paths)
+    if columns is not None:  # the same file read in another way is another version
+        file_hash = content_hash([file_hash, asdict(columns)])
+    elif settings.format is not None:
+        file_hash = content_hash([file_hash, settings.format])
     with store.writing("attrib data import"):
         versions = store.read(
             "SELECT dataset, file_hash FROM imports "
@@ -101,7 +110,10 @@ def import_files(store: Store, settings: ImportSettings) -> ImportSummary:
                 dataset, paths, preset=preset, columns=columns, strict=settings.strict
             )
             if len(versions):
-                say(f"{name} is in {store.path} from other files; these become {dataset}.")
+                say(
+                    f"{name} is in {store.path} from other files, or read in another way; this "
+                    f"becomes {dataset}."
+                )
             settled = settle(
                 dataset,
                 parsed.drafts,

@@ -69,6 +69,8 @@ class GradeSettings(JudgeSettings):
     @property
     def rollouts(self) -> int:
         """Return how many rollouts of each question count: all that an index can name, or k."""
+        if self.k is not None and self.k < 1:
+            raise ConfigError(f"--k {self.k} must be at least 1.")
         return 2**31 - 1 if self.k is None else self.k
 
 
@@ -174,6 +176,8 @@ def export_for_labelling(
         raise ConfigError(f"--for-labelling {count} must be at least 1.")
     if output.exists():
         raise ConfigError(f"{output} is there already, and may hold labels. Name another file.")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output.parent} is no folder. Make it, or name another file.")
     with store.writing("attrib grade export", create=False):
         sample_set_id = choose_sample_set(store, settings.sample_set)
         grader = _grade(store, sample_set_id, settings.grader, settings)
@@ -240,6 +244,9 @@ def _cross(rows: pl.DataFrame, one: str, other: str) -> pl.DataFrame:
     )
 
 
+_TRUTHS = {"": False, "false": False, "0": False, "no": False, "true": True, "1": True, "yes": True}
+
+
 @dataclass(frozen=True, slots=True)
 class _Label:
     """What somebody said of a response."""
@@ -261,9 +268,12 @@ def _read_labels(path: Path) -> list[_Label]:
                 needed = ", ".join(LABEL_COLUMNS)
                 raise DataError(f"{path} has no column {', '.join(missing)}; it needs {needed}.")
             rows = [dict(row) for row in reader]
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: save it as UTF-8. ({error})") from error
+    except OSError as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    labels = []
+    labels: dict[tuple[str, str, bool], _Label] = {}
+    unclear = 0
     for place, row in enumerate(rows, start=2):
         verdict = (row["verdict"] or "").strip().lower()
         if verdict not in ("", Verdict.CORRECT, Verdict.INCORRECT):
@@ -271,22 +281,33 @@ def _read_labels(path: Path) -> list[_Label]:
                 f"{path}, row {place}: the verdict {row['verdict']!r} is neither correct nor "
                 "incorrect; leave it empty where you cannot tell."
             )
-        if verdict:
-            labels.append(
-                _Label(
-                    place,
-                    row["question_id"],
-                    row["text"],
-                    (row.get("truncated") or "").strip().lower() == "true",
-                    Verdict(verdict),
-                    row.get("note") or "",
-                )
+        truncated = _TRUTHS.get((row.get("truncated") or "").strip().lower())
+        if truncated is None:
+            raise DataError(
+                f"{path}, row {place}: truncated is {row['truncated']!r}; write true or false."
             )
-    if len(labels) < len(rows):
-        say(f"{len(rows) - len(labels)} of {len(rows)} rows of {path} have no verdict; left out.")
+        if not verdict:
+            unclear += 1
+            continue
+        label = _Label(
+            place,
+            row["question_id"],
+            row["text"],
+            truncated,
+            Verdict(verdict),
+            row.get("note") or "",
+        )
+        known = labels.setdefault((label.question_id, label.text, truncated), label)
+        if known.verdict is not label.verdict:
+            raise DataError(
+                f"{path}, rows {known.row} and {place}: one response is labelled both "
+                f"{known.verdict} and {label.verdict}. Keep one."
+            )
+    if unclear:
+        say(f"{unclear} of {len(rows)} rows of {path} have no verdict; left out.")
     if not labels:
         raise DataError(f"{path} holds no labels.")
-    return labels
+    return list(labels.values())
 
 
 def _draw_in_turn(rows: pl.DataFrame, count: int, generator: np.random.Generator) -> pl.DataFrame:

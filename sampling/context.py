@@ -10,7 +10,25 @@ from dataclasses import dataclass
 
 from attrib.sampling.normalise import ARTICLES, BREAK, FUNCTION_WORDS, split_names
 
-_NEGATIONS = frozenset({"not", "never", "nor", "isnt", "wasnt", "arent", "werent"})
+_NEGATIONS = frozenset(
+    [
+        "not",
+        "never",
+        "nor",
+        "neither",
+        "cannot",
+        "cant",
+        "hardly",
+        "isnt",
+        "wasnt",
+        "arent",
+        "werent",
+        "doesnt",
+        "didnt",
+    ]
+)
+_EXCEPTIONS = (("but", "anything"), ("but", "anywhere"), ("than", "rather"), ("than", "other"))
+"""Words before what is excluded, the nearest first."""
 _OR = "or"
 
 
@@ -79,8 +97,15 @@ def find_echoes(question: str, keys: Iterable[str]) -> Mapping[str, Neighbours]:
 
 
 def is_denied(around: Neighbours) -> bool:
-    """Tell whether what stands there is said not to be the answer."""
-    return around.before in _NEGATIONS
+    """Tell whether what stands there is said not to be the answer.
+
+    Only words of grammar may stand between: `not in Paris`, `cannot be Paris`; `not only Paris`
+    denies nothing.
+    """
+    before = around.left
+    if before[:2] in _EXCEPTIONS:
+        return True
+    return "only" not in before and not _NEGATIONS.isdisjoint(before)
 
 
 def is_echo(keys: Sequence[str], around: Neighbours, echoes: Mapping[str, Neighbours]) -> bool:

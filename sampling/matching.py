@@ -146,7 +146,11 @@ class MatchGrader(_StringGrader):
             reading = read_codes(text, truncated, lexicons, accepted, expected.neutral)
             return _judge(reading, expected)
         if answer_type is AnswerType.NUMBER:
-            return _judge(read_words(split_numbers(text, truncated), lexicons, accepted), expected)
+            reading = read_words(split_numbers(text, truncated), lexicons, accepted)
+            graded = _judge(reading, expected)
+            if graded.verdict is Verdict.CORRECT:
+                graded = _take_back(graded, expected, split_names(text, truncated).folded)
+            return graded
         words = split_names(text, truncated)
         return _judge(read_words(words, lexicons, accepted), expected, words.folded)
 
@@ -297,6 +301,22 @@ def _judge(reading: Reading, expected: _Expected, folded: Sequence[str] = ()) ->
         one = "another answer" if len(others) == 1 else "other answers"
         return Graded(Verdict.INCORRECT, f"{one}: {', '.join(islice(others, _LISTED))}")
     return _cut_off(reading.cut) if reading.cut else _NOT_FOUND
+
+
+def _take_back(graded: Graded, expected: _Expected, folded: Sequence[str]) -> Graded:
+    """Return the verdict on a right number with what stands beside it: a denial, or a guess."""
+    places = [
+        find_neighbours(folded, at, at + 1)
+        for at, word in enumerate(folded)
+        if word in expected.accepted
+    ]
+    kept = [around for around in places if not is_denied(around)]
+    if places and not kept:
+        return _NOT_FOUND
+    if is_guess(kept):
+        named = graded.detail.removeprefix("accepted: ")
+        return Graded(Verdict.INCORRECT, f"another answer besides {named}: a guess")
+    return graded
 
 
 def _cut_off(text: str) -> Graded:

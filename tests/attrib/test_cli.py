@@ -244,7 +244,7 @@ def test_an_interrupted_command_says_so_and_continues(
     assert process.returncode == 130
     assert stdout == ""
     assert stderr.splitlines() == [
-        "Interrupted. What was done is stored; the same command continues from there."
+        "Interrupted. What was stored is kept; the same command continues from there."
     ]
     done = store.read("SELECT count(DISTINCT question_id) FROM rollouts").item()
     assert 0 < done < 1000

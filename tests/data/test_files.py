@@ -118,6 +118,24 @@ def test_a_file_that_gives_no_rows_is_refused(
         list(read_rows(write(tmp_path / name, content)))
 
 
+@pytest.mark.parametrize("marks", [(3,), (3, 6), (1, 4, 9)])
+def test_a_quotation_mark_that_is_not_closed_costs_its_own_line(
+    tmp_path: Path, marks: tuple[int, ...]
+) -> None:
+    lines = [f"Q{i},A{i}" for i in range(1, 11)]
+    for mark in marks:
+        lines[mark - 1] = '"' + lines[mark - 1]
+    path = tmp_path / "q.csv"
+    path.write_text("question,answer\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    rows = list(read_rows(path))
+    unreadable = [row for row in rows if isinstance(row, Unreadable)]
+    whole = [row for row in rows if isinstance(row, Row)]
+    assert {row.reason for row in unreadable} == {"a quotation mark is not closed"}
+    assert [row.number for row in unreadable] == [mark + 1 for mark in marks]
+    assert [row.number for row in whole] == [i + 1 for i in range(1, 11) if i not in marks]
+    assert all(row.cells["question"] == f"Q{row.number - 1}" for row in whole)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         list(read_rows(tmp_path / "none.csv"))

@@ -79,7 +79,7 @@ def test_a_changed_file_is_another_data_set(
     write(file, [*ROWS, {"question": "who is new", "answer": ["New"]}])
     second = bring(store, file, name="quiz")
     assert second.dataset == "quiz@2"
-    assert "from other files; these become quiz@2" in capsys.readouterr().err
+    assert "this becomes quiz@2" in capsys.readouterr().err
     assert bring(store, file, name="quiz").dataset == "quiz@2"
     write(file, ROWS)
     assert bring(store, file, name="quiz").dataset == "quiz"

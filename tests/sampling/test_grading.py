@@ -1041,3 +1041,34 @@ class TestWorldfacts:
         for question, text in zip(questions, texts, strict=True):
             grade_one(grader, question, text, True)
         assert (time.perf_counter() - started) / len(texts) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "is_right"),
+    [
+        ("26", True), ("It is 26.", True), ("Iron has 26 protons.", True), ("twenty-six", True),
+        ("not 26", False), ("It is not 26.", False), ("not twenty-six", False),
+        ("26 or 500", False), ("It is not 26 but 200.", False), ("not 27 but 26", False),
+        ("It is not 26. Wait: 26.", True),
+    ],
+)  # fmt: skip
+def test_a_number_is_taken_back_by_what_stands_beside_it(
+    grader: Grader, questions: list[Question], text: str, is_right: bool
+) -> None:
+    iron = next(q for q in questions if q.relation == "atomic_number" and q.answers == ("26",))
+    assert (grade_one(grader, iron, text).verdict is Verdict.CORRECT) is is_right
+
+
+@pytest.mark.parametrize(
+    ("text", "is_right"),
+    [
+        ("It is not in Paris.", False), ("It cannot be Paris.", False), ("isn't in Paris", False),
+        ("neither Paris nor Lyon", False), ("Anything but Paris", False),
+        ("Lyon rather than Paris", False), ("hardly Paris", False),
+        ("not only Paris", True), ("It is not Lyon but Paris.", True),
+        ("It is not the largest one, but it is Paris.", True),
+        ("It could not be clearer: Paris", True), ("Why, Paris, of course not Lyon", True),
+    ],
+)  # fmt: skip
+def test_denials(text: str, is_right: bool) -> None:
+    assert (CAPITALS.verdict("Paris", text) is Verdict.CORRECT) is is_right

@@ -1,4 +1,4 @@
-SELECT -- Every effect of the study: gains, shares, differences from the controls, p-values.
+SELECT -- Every effect of the study: gains and their parts, shares, differences from controls, p-values.
     e.params ->> 'budget' AS budget,
     f.role,
     f.subset,
@@ -12,4 +12,5 @@ SELECT -- Every effect of the study: gains, shares, differences from the control
     f.questions
 FROM effects f
 JOIN experiments e USING (experiment_id)
+WHERE NOT starts_with(f.evaluated_on, 'held-out:') OR f.statistic = 'gain_part'
 ORDER BY ALL
