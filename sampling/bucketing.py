@@ -236,8 +236,8 @@ def _find_suspects(
     for question_id, text, count, detail in rows.iter_rows():
         said.setdefault(question_id, []).append(Said(text, count, detail))
     limit = store.read(_ROOM, sample_set_id=place.sample_set_id).item()
-    tokens = counts["tokens"].sum()
-    room = int(limit) * counts["characters"].sum() / tokens if limit and tokens else math.inf
+    tokens, characters = int(counts["tokens"].sum()), int(counts["characters"].sum())
+    room = int(limit) * characters / tokens if limit and tokens else math.inf
     return find_suspects((q for q in questions if q.question_id in never), said, room)
 
 

@@ -1,5 +1,6 @@
 """`attrib analyze` and `attrib.open`, on a small study with buckets and arms."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -212,3 +213,19 @@ def test_python_errors_say_what_to_do(trained: Store, tmp_path: Path) -> None:
         study.effects(experiment="x")
     with pytest.raises(StoreError, match="There is no study"):
         attrib.open(tmp_path / "none.duckdb")
+
+
+def test_the_notebook_runs(trained: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cell by cell, as it is in docs/, beside a study; what a cell shows can be shown."""
+    path = Path(__file__).parents[2] / "docs" / "python.ipynb"
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    trained.path.rename(trained.path.parent / "attrib.duckdb")
+    monkeypatch.chdir(trained.path.parent)
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            *statements, last = ast.parse("".join(cell["source"])).body
+            exec(compile(ast.Module(statements, []), path.name, "exec"), names)
+            assert isinstance(last, ast.Expr)
+            assert str(eval(compile(ast.Expression(last.value), path.name, "eval"), names))
+    assert names["relation"] == "r0"
