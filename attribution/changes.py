@@ -14,6 +14,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -199,6 +200,11 @@ def _count_ballots(store: Store, samples: pl.DataFrame) -> pl.DataFrame:
     """
     ids = samples["question_id"].unique().sort().to_list()
     questions = {question.question_id: question for question in load_some(store, ids)}
+
+    @cache  # the runs of an experiment say much the same
+    def read(question_id: str, text: str) -> str:
+        return ballot(questions[question_id], text)
+
     schema = {
         **{"role": pl.String, "subset": pl.String, "seed": pl.Int64, "fraction": pl.Float64},
         **{"question_id": pl.String, "share": pl.Float64, "is_right": pl.Boolean},
@@ -216,7 +222,7 @@ def _count_ballots(store: Store, samples: pl.DataFrame) -> pl.DataFrame:
             if kind is Kind.RIGHT:  # by whichever of its names
                 counts[Kind.RIGHT] += 1
             elif kind is not None:
-                counts[detail if kind is Kind.ANOTHER else ballot(question, text)] += 1
+                counts[detail if kind is Kind.ANOTHER else read(question.question_id, text)] += 1
         if not counts:
             continue
         total, right = counts.total(), counts[Kind.RIGHT]
