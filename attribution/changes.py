@@ -38,7 +38,7 @@ _ANSWERS = """
     SELECT role.role, role.subset, run.seed, milestone.fraction, evaluation.decoding,
            evaluation.question_id, evaluation.rollout, evaluation.text, evaluation.verdict,
            evaluation.detail, evaluation.eval_grader, question.relation, question.popularity,
-           question.dataset, masses.mass_low
+           masses.mass_low
     FROM arm_roles AS role
     JOIN training_runs AS run USING (arm_id)
     JOIN evaluations AS evaluation USING (arm_id)
