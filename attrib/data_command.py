@@ -106,7 +106,7 @@ def list_(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> None:
 def show(
     dataset: Annotated[str, typer.Argument(help="Its name.", metavar="NAME")],
     db: Database = DEFAULT_DATABASE,
-    limit: Annotated[int, typer.Option(help="Questions, and dropped rows, to show.")] = 10,
+    limit: Annotated[int, typer.Option(min=0, help="Questions, and dropped rows, to show.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Show questions of a data set, its relations, and the rows that were dropped.
@@ -148,7 +148,7 @@ def split(
 @app.command()
 def audit(
     db: Database = DEFAULT_DATABASE,
-    limit: Annotated[int, typer.Option(help="Links and rows of each kind to show.")] = 10,
+    limit: Annotated[int, typer.Option(min=0, help="Links and rows of each kind to show.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Show which questions were taken for one fact and why, and what was left out.

@@ -277,13 +277,17 @@ def print_status(found: "StudyStatus") -> None:
     print_titled(found.tables)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def print_import(summary: "ImportSummary") -> None:
     """Print what an import brought, and what it left out."""
     what = "imported" if summary.is_new else "was imported before"
     lines = [
-        f"{summary.dataset} {what}: {summary.questions:,} questions of {summary.rows:,} rows "
-        f"(format {summary.preset}), {summary.facts:,} facts, {summary.train:,} questions to train "
-        f"on and {summary.held_out:,} held out."
+        f"{summary.dataset} {what}: {_count(summary.questions, 'question')} of "
+        f"{_count(summary.rows, 'row')} (format {summary.preset}), {_count(summary.facts, 'fact')}"
+        f", {_count(summary.train, 'question')} to train on and {summary.held_out:,} held out."
     ]
     if not summary.relations:
         lines.append(
@@ -299,7 +303,7 @@ def print_split(summary: "SplitSummary") -> None:
     """Print what drawing the split again did."""
     sides = ", ".join(f"{dataset} {count:,}" for dataset, count in summary.held_out.items())
     lines = [
-        f"{summary.drawn:,} questions drawn again, {summary.moved:,} changed sides; "
+        f"{_count(summary.drawn, 'question')} drawn again, {summary.moved:,} changed sides; "
         f"{summary.kept:,} are built in or were used, and stayed. Held out: {sides}."
     ]
     lines += [f"Left out, it asks for a fact of both sides: {text}" for text in summary.left_out]

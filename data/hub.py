@@ -48,8 +48,9 @@ def fetch(name: str) -> tuple[list[Path], str | None]:
     known = KNOWN.get(repository)
     wanted = "/".join(rest) or (known.files if known else "*")
     try:
-        listed = HfApi().list_repo_files(repository, repo_type="dataset")
-        chosen = [file for file in sorted(listed) if fnmatch.fnmatch(file, wanted)]
+        listed = HfApi().dataset_info(repository).siblings or ()  # one request, not tried again
+        chosen = sorted(file.rfilename for file in listed)
+        chosen = [file for file in chosen if fnmatch.fnmatch(file, wanted)]
         chosen = [file for file in chosen if file.removesuffix(".gz").endswith(FORMATS)]
         paths = [Path(hf_hub_download(repository, file, repo_type="dataset")) for file in chosen]
     except Exception as error:  # of the hub, of HTTP and of the network: all mean the same here

@@ -69,7 +69,8 @@ def describe_dataset(store: Store, dataset: str, limit: int) -> Mapping[str, pl.
     rows = store.read("SELECT dropped FROM imports WHERE dataset = $dataset", dataset=dataset)
     if rows.is_empty():
         names = ", ".join(store.read("SELECT dataset FROM imports ORDER BY ALL")["dataset"])
-        raise ConfigError(f"There is no data set '{dataset}' in {store.path}. It holds: {names}.")
+        remedy = f"It holds: {names}." if names else "Bring one in with: attrib data import FILE"
+        raise ConfigError(f"There is no data set '{dataset}' in {store.path}. {remedy}")
     dropped = json.loads(rows.item())
     return {
         "Questions": store.read(_QUESTIONS, dataset=dataset, limit=limit),

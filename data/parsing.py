@@ -141,7 +141,12 @@ def _settle_layout(path: Path, preset: str | None, columns: Layout | None) -> La
         return literals
     first = next((row for row in islice(read_rows(path), 1000) if isinstance(row, Row)), None)
     if first is None:
-        raise DataError(f"{path}: no row can be read. Look at its first lines.")
+        reason = next((row.reason for row in read_rows(path) if isinstance(row, Unreadable)), "")
+        raise DataError(
+            f"{path}: no row can be read. The first: {reason}."
+            if reason
+            else f"{path} has no rows below its header line."
+        )
     there = list(first.cells)
     if columns is not None:
         missing = columns.missing(there)
@@ -151,6 +156,10 @@ def _settle_layout(path: Path, preset: str | None, columns: Layout | None) -> La
     if preset is not None:
         return choose_layout(preset, there, path)
     found = guess_layout(there)
+    if found is None and len(there) == 1 and ";" in there[0]:
+        raise ConfigError(
+            f"{path} has semicolons between its columns: save it with commas or tabs."
+        )
     if found is None:
         raise ConfigError(
             f"{path} has the columns {', '.join(there)}, which is no known layout. Name what holds "

@@ -29,7 +29,13 @@ _NEGATIONS = frozenset(
 )
 _EXCEPTIONS = (("but", "anything"), ("but", "anywhere"), ("than", "rather"), ("than", "other"))
 """Words before what is excluded, the nearest first."""
+_INTRODUCTIONS = frozenset(
+    ["is", "was", "are", "were", "be", "been", "in", "by", "called", "named"]
+)
+"""Words after which an answer is given, rather than the question taken up."""
 _OR = "or"
+_REACH = 12
+"""Words of grammar that are read on either side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +61,8 @@ class Neighbours:
 
 def find_neighbours(folded: Sequence[str], start: int, end: int) -> Neighbours:
     """Return the neighbours of the words `start` … `end`-1."""
-    left, before_at = _walk(folded, range(start - 1, -1, -1))
-    right, after_at = _walk(folded, range(end, len(folded)))
+    left, before_at = _walk(folded, range(start - 1, max(start - _REACH, 0) - 1, -1))
+    right, after_at = _walk(folded, range(end, min(end + _REACH, len(folded))))
     return Neighbours(
         left[0] if left else None, right[0] if right else None, before_at, after_at, left, right
     )
@@ -111,13 +117,15 @@ def is_denied(around: Neighbours) -> bool:
 def is_echo(keys: Sequence[str], around: Neighbours, echoes: Mapping[str, Neighbours]) -> bool:
     """Tell whether an answer only repeats the question.
 
-    One of several words does wherever anything stands beside it, since the question has all of
-    them; one of a single word does between the same words as in the question.
+    It does between the same words as in the question. One of several words, all of which the
+    question has, also does beside others, unless a word introduces it that does not there: `it is
+    in …`, `founded by …`.
     """
     for key in keys:
         asked = echoes.get(key)
         if asked is not None:
-            if " " in key and (around.before or around.after):
+            introduced = around.before in _INTRODUCTIONS - {asked.before}
+            if " " in key and not introduced and (around.before or around.after):
                 return True
             if asked.left and around.left == asked.left:
                 return True

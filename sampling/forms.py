@@ -3,7 +3,7 @@
 Rewrites text before words are compared, in answers and responses alike: `twenty-six` becomes `26`,
 `fourteenth` `14th`, `December 14, 1972` `1972 December 14`. Dates go from the year down, so that
 whoever says more than was asked still says it in one piece. Refuses to guess: 3/4/1999 stays as it
-is, and `one` alone among other words, which is mostly a pronoun.
+is (3.4.1999 has the day first), and `one` alone among other words, which is mostly a pronoun.
 """
 
 import re
@@ -31,7 +31,7 @@ _MONTHS = (
 )  # fmt: skip
 _MONTH_OF = {month.lower(): month for month in _MONTHS}
 _MONTH_OF |= {month[:3].lower(): month for month in _MONTHS} | {"sept": "September"}
-TRIGGERS = frozenset({*_VALUES, *_CARDINAL_OF, *_MONTH_OF})
+TRIGGERS = frozenset({*_VALUES, *_CARDINAL_OF, *_MONTH_OF, "cent"})
 """Words, in lower case, of which a text has one if it has another form but for dates in figures."""
 
 _WORD = "|".join(sorted({*_VALUES, *_CARDINAL_OF}, key=len, reverse=True))
@@ -54,8 +54,10 @@ _FIGURES = (
     r"(?<![\w/.-])(?P<year>[12]\d{3})-(?P<month>0\d|1[0-2])-(?P<day>0[1-9]|[12]\d|3[01])(?![\w/-])",
     r"(?<![\w/.-])(?P<month>0?[1-9]|1[0-2])/(?P<day>1[3-9]|2\d|3[01])/(?P<year>[12]\d{3})(?![\w/])",
     r"(?<![\w/.-])(?P<day>1[3-9]|2\d|3[01])/(?P<month>0?[1-9]|1[0-2])/(?P<year>[12]\d{3})(?![\w/])",
+    r"(?<![\w/.-])(?P<day>0?[1-9]|[12]\d|3[01])\.(?P<month>0?[1-9]|1[0-2])\.(?P<year>[12]\d{3})(?![\w/])",
 )
-_MAY_BE_DATE = re.compile(r"\d[-/]\d")
+_MAY_BE_DATE = re.compile(r"\d[-/.]\d")
+_PER_CENT = re.compile(r"\bper cent\b", re.IGNORECASE)
 _Write = Callable[[re.Match[str]], str]
 _Step = tuple[re.Pattern[str], _Write]
 _PLACE = re.compile(r"(\d{1,2})(?:st|nd|rd|th)?")
@@ -192,6 +194,7 @@ def _write_roman(value: int) -> str:
 
 _NUMBER_STEPS: tuple[_Step, ...] = ((_SCALED, _write_scaled), (_NUMBER, _write_count))
 _STEPS: tuple[_Step, ...] = (
+    (_PER_CENT, lambda _: "percent"),
     (_SCALED, _write_scaled),
     (_NUMBER, _write_number),
     *((re.compile(pattern, re.IGNORECASE), _write_date) for pattern in (*_DATES, *_FIGURES)),

@@ -8,9 +8,9 @@ from the question earns nothing. A question without a relation has no other answ
 there `match` credits lists of guesses; use `exact`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import ClassVar
 
@@ -33,14 +33,20 @@ from attrib.sampling.normalise import (
     answer_name_keys,
     find_core,
     find_tail,
+    in_figures,
     name_keys,
     split_names,
     squash,
     visible,
 )
-from attrib.sampling.numerals import number_keys, split_numbers, whole_number_keys
+from attrib.sampling.numerals import (
+    find_unit,
+    number_keys,
+    split_numbers,
+    whole_number_keys,
+)
 
-GRADER_VERSION = 3
+GRADER_VERSION = 4
 """Raise it whenever a rule changes: stored verdicts then belong to the older grader."""
 
 _Relation = tuple[str, str, AnswerType]
@@ -62,7 +68,9 @@ class _Expected:
 
     Attributes:
         question: the question.
+        answer_type: how its answers compare.
         accepted: the answer of each key.
+        units: the units of each number that is accepted; empty for one that goes without.
         neutral: the keys of the question's subject.
         lexicons: the answers and the subject; all answers of the relation.
         first_names: the first spelling of each answer of the relation.
@@ -74,7 +82,9 @@ class _Expected:
     """
 
     question: Question
+    answer_type: AnswerType
     accepted: Mapping[str, str]
+    units: Mapping[str, Collection[str]]
     neutral: frozenset[str]
     lexicons: tuple[Lexicon, ...]
     first_names: Mapping[str, str]
@@ -140,12 +150,11 @@ class MatchGrader(_StringGrader):
             return expected.ungraded
         if not visible(text).strip():
             return _EMPTY
-        answer_type = expected.question.answer_type
         accepted, lexicons = expected.accepted, expected.lexicons
-        if answer_type is AnswerType.CODE:
+        if expected.answer_type is AnswerType.CODE:
             reading = read_codes(text, truncated, lexicons, accepted, expected.neutral)
             return _judge(reading, expected)
-        if answer_type is AnswerType.NUMBER:
+        if expected.answer_type is AnswerType.NUMBER:
             reading = read_words(split_numbers(text, truncated), lexicons, accepted)
             graded = _judge(reading, expected)
             if graded.verdict is Verdict.CORRECT:
@@ -176,12 +185,11 @@ class ExactGrader(_StringGrader):
         shown = visible(text)
         if not shown.strip():
             return _EMPTY
-        answer_type = expected.question.answer_type
-        keys = _whole_keys(answer_type, shown)
+        keys = _whole_keys(expected.answer_type, shown)
         key = next((key for key in keys if key in expected.accepted), "")
         if not key:
             return _NOT_FOUND
-        is_number = answer_type is AnswerType.NUMBER
+        is_number = expected.answer_type is AnswerType.NUMBER
         tail = split_numbers(text, truncated).tail if is_number else find_tail(shown, truncated)
         if tail is not Tail.CLOSED:
             return _cut_off(shown.strip())
@@ -190,7 +198,15 @@ class ExactGrader(_StringGrader):
 
 def answer_keys(question: Question, text: str) -> tuple[str, ...]:
     """Return the spellings under which a response compares as an answer to the question."""
-    return _FIND_KEYS[question.answer_type](text)
+    return _FIND_KEYS[_compares_as(question.answer_type, question.answers)](text)
+
+
+@lru_cache(maxsize=4096)
+def _compares_as(answer_type: AnswerType, answers: tuple[str, ...]) -> AnswerType:
+    """Return how answers compare: those that are no plain numbers (03:11:22, a DOI) as names."""
+    if answer_type is AnswerType.NUMBER and not any(map(number_keys, answers)):
+        return AnswerType.NAME
+    return answer_type
 
 
 def make_exact_grader() -> ExactGrader:
@@ -221,20 +237,29 @@ def make_match_grader(questions: Sequence[Question]) -> MatchGrader:
 def _find_expected(
     question: Question, universe: Lexicon | None, first_names: Mapping[str, str]
 ) -> _Expected:
-    find_keys = _FIND_KEYS[question.answer_type]
+    answer_type = _compares_as(question.answer_type, question.answers)
+    find_keys = _FIND_KEYS[answer_type]
     accepted: dict[str, str] = {}
+    units: dict[str, set[str]] = {}
     for answer in question.answers:
         for key in find_keys(answer):
             accepted.setdefault(key, answer)
+            if answer_type is AnswerType.NUMBER:
+                units.setdefault(key, set()).add(_unit_of(answer))
+        if answer_type is AnswerType.NUMBER and not whole_number_keys(answer):
+            for key in name_keys(answer):  # 390 metres, as the whole response
+                accepted.setdefault(key, answer)
     listed = ", ".join(repr(answer) for answer in question.answers) or "none given"
     subject = [question.subject] if question.subject else []
     own = build_lexicon([*question.answers, *subject], find_keys)
     cores = [find_core(key) for key in accepted]
-    is_name = question.answer_type is AnswerType.NAME
+    is_name = answer_type is AnswerType.NAME
     is_plain = is_name and not any(character.isdigit() for key in accepted for character in key)
     return _Expected(
         question,
+        answer_type,
         accepted,
+        units,
         neutral=frozenset(key for name in subject for key in find_keys(name)),
         lexicons=(own, universe) if universe else (own,),
         first_names=first_names,
@@ -243,9 +268,7 @@ def _find_expected(
         longest=max(map(len, accepted), default=0),
         ungraded=None
         if accepted
-        else Graded(
-            Verdict.UNGRADED, f"no accepted answer compares as a {question.answer_type}: {listed}"
-        ),
+        else Graded(Verdict.UNGRADED, f"no accepted answer compares as a {answer_type}: {listed}"),
     )
 
 
@@ -263,7 +286,7 @@ def _is_hopeless(text: str, expected: _Expected) -> bool:
     return (
         bool(letters)
         and not any(core in letters for core in expected.cores)
-        and ("." not in text[:-1])
+        and "." not in text.rstrip()[:-1]
     )
 
 
@@ -304,13 +327,20 @@ def _judge(reading: Reading, expected: _Expected, folded: Sequence[str] = ()) ->
 
 
 def _take_back(graded: Graded, expected: _Expected, folded: Sequence[str]) -> Graded:
-    """Return the verdict on a right number with what stands beside it: a denial, or a guess."""
+    """Return the verdict on a right number with what stands beside it.
+
+    A denial, another unit or a guess take it back.
+    """
     places = [
-        find_neighbours(folded, at, at + 1)
-        for at, word in enumerate(folded)
-        if word in expected.accepted
+        (find_neighbours(folded, at, at + 1), expected.units[number], find_unit(folded, at + 1))
+        for at, number in enumerate(map(in_figures, folded))
+        if number in expected.units
     ]
-    kept = [around for around in places if not is_denied(around)]
+    kept = [
+        around
+        for around, units, unit in places
+        if not is_denied(around) and (not unit or unit in units or "" in units)
+    ]
     if places and not kept:
         return _NOT_FOUND
     if is_guess(kept):
@@ -327,10 +357,15 @@ def _whole_keys(answer_type: AnswerType, text: str) -> Iterable[str]:
     """Return the spellings of a response that is to be nothing but an answer."""
     if answer_type is AnswerType.CODE:
         return (unwrap_code(text),)
-    if answer_type is AnswerType.NUMBER:
-        return whole_number_keys(text)
     keys = name_keys(text)
+    if answer_type is AnswerType.NUMBER:
+        return (*whole_number_keys(text), *keys)
     return (*keys, *(key.upper() for key in keys if len(key) <= LONGEST_SHORT))
+
+
+def _unit_of(answer: str) -> str:
+    folded = split_names(answer).folded
+    return next(filter(None, (find_unit(folded, at) for at in range(len(folded)))), "")
 
 
 def _relation(question: Question) -> _Relation:

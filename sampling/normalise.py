@@ -33,6 +33,9 @@ _APOSTROPHES = "'’‘‛′ʹʻʼʽʾʿˈ＇"
 _HYPHENS = "-‐‑‒–—−"
 _OPENERS = "([{<"
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+_MINUS = "\ue000"
+_POINT = "\ue001"
+"""A minus sign and a decimal point: of private use, so that they are parts of a number's word."""
 _SPOKEN = {"&": " and ", "+": " plus ", "#": " sharp ", "%": " percent ", ".": ".", ",": ","}
 _SPOKEN |= dict.fromkeys("!?:;", " . ")
 # Letters that Unicode does not decompose.
@@ -52,6 +55,8 @@ _SYNONYMS |= {
         "miles": "mile",
         "feet": "foot ft",
         "pounds": "pound lb lbs",
+        "liters": "liter litre litres",
+        "hectares": "hectare ha",
         "percent": "pct",
     }.items()
     for spelling in spellings.split()
@@ -71,6 +76,10 @@ _DOTTED = re.compile(
 )
 _DOTTED_END = re.compile(rf"(?<!{_ALNUM})(?:{_LETTER}\.{_BLANK}?)+\Z")
 _POSSESSIVE = re.compile(rf"(?<={_ALNUM})'([sS])(?!{_ALNUM})")
+_DIGIT = re.compile(r"\d")
+_NEGATIVE = re.compile(r"(?<![\w.)\]])(?<!\d )[-−](?=\d)")
+_DECIMAL = re.compile(r"(?<=\d)\.(?=\d)")
+_GLUED = re.compile(r"(?<=\d)(?=(?:km|cm|mm|m|kg|ft|lbs?|ha|mph)(?!\w))", re.IGNORECASE)
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _TOKEN = re.compile(r"\n|\.|[^\s.,]+")
 _TOKEN_AND_DOT = re.compile(r"([^\s.,]+)(\.?)")
@@ -139,6 +148,8 @@ def _fold_character(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Cf":
         return ""
+    if character in (_MINUS, _POINT):
+        return character
     parts = unicodedata.normalize("NFKD", character)
     if category[0] not in "LMN":
         return _SPOKEN.get(parts, " ")
@@ -159,6 +170,16 @@ _FOLDING = _Folding()
 def is_word(character: str) -> bool:
     """Return whether `character` is part of words: a letter, a digit or a mark on one."""
     return character.isalnum() or unicodedata.category(character)[0] == "M"
+
+
+def part_units(text: str) -> str:
+    """Return `text` with a space between a number and a unit: 8849m."""
+    return _GLUED.sub(" ", text)
+
+
+def in_figures(word: str) -> str:
+    """Return a folded word with its minus sign and decimal point, if it is a number."""
+    return word.replace(_MINUS, "-").replace(_POINT, ".")
 
 
 def visible(text: str) -> str:
@@ -226,7 +247,7 @@ def answer_name_keys(answer: str) -> tuple[str, ...]:
 
 
 def _spell(answer: str) -> dict[str, None]:
-    folded = _fold(answer)
+    folded = _fold(answer).strip()
     elided = _ELIDED.sub(r"\1", folded)
     if "'" in folded or "." in folded[:-1]:
         joined = _collapse_initials(folded)
@@ -239,6 +260,7 @@ def _spell(answer: str) -> dict[str, None]:
         )
     else:
         spellings = (folded, elided)
+    spellings = dict.fromkeys(spellings)
     return dict.fromkeys(key for spelling in spellings if (key := _name_key(spelling)))
 
 
@@ -260,6 +282,8 @@ def _fold(text: str) -> str:
     """Return `text` in plain letters, digits, spaces, and the marks that later rules read."""
     if "`" in text or "´" in text:
         text = _ACCENT_AS_APOSTROPHE.sub("'", text)
+    if _DIGIT.search(text):
+        text = _NEGATIVE.sub(_MINUS, _DECIMAL.sub(_POINT, part_units(text)))
     plain = text.translate(_FOLDING)
     return _THOUSANDS_COMMA.sub("", plain) if "," in plain else plain
 

@@ -2,14 +2,15 @@
 
 Owns what counts as the same number: leading zeros, thousands separators, `+`, ordinal endings and
 whether it is written in words do not matter, a minus sign does. Refuses digits that touch letters
-(H2O).
+(H2O), and to convert units.
 """
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from attrib.sampling.forms import rewrite_numbers
-from attrib.sampling.normalise import BREAK, Tail, Words, find_tail, visible
+from attrib.sampling.normalise import BREAK, Tail, Words, find_tail, part_units, visible
 
 _ALNUM = r"[^\W_]"
 _LETTER = r"[^\W\d_]"
@@ -21,6 +22,13 @@ _COMMA_GROUPED = re.compile(r"([0-9]{1,3}(?:,[0-9]{3})+)(?:\.([0-9]+))?")
 _POINT_GROUPED = re.compile(r"([0-9]{1,3}(?:\.[0-9]{3}){2,})()")
 _PLAIN_WRAPPERS = re.compile(r"[\"'“”‘’`*#]")
 _NOT_NUMBER = re.compile(r"[^\d\s.,()+\-−‐‑–]")
+_UNIT_WORDS = """
+    kilometers centimeters millimeters meters miles feet inches yards acres hectares
+    kilograms grams pounds ounces tons tonnes liters gallons percent degrees celsius fahrenheit
+    seconds minutes hours days weeks months years dollars euros yen knots mph
+"""
+UNITS = frozenset(_UNIT_WORDS.split())
+"""Units, as `split_names` folds them or with an s, of which one is not another."""
 _NUMBER_GAP = re.compile(r"[ ()\-‐‑–]{1,3}")
 
 
@@ -29,7 +37,7 @@ def split_numbers(text: str, truncated: bool = False) -> Words:
 
     In `1 000` the last group keeps its zeros.
     """
-    shown = visible(rewrite_numbers(text, truncated))
+    shown = part_units(visible(rewrite_numbers(text, truncated)))
     plain = "".join(map(_plain_digit, _DIGIT_GROUPING.sub("", shown)))
     words = [BREAK]
     end = 0
@@ -71,6 +79,12 @@ def whole_number_keys(text: str) -> tuple[str, ...]:
     """Return `number_keys` of a response that is nothing but one number."""
     bare = _PLAIN_WRAPPERS.sub("", visible(rewrite_numbers(text)))
     return () if _NOT_NUMBER.search(bare) else number_keys(text)
+
+
+def find_unit(folded: Sequence[str], after: int) -> str:
+    """Return the unit at place `after` of folded words (meters, percent), or nothing."""
+    word = folded[after] if after < len(folded) else ""
+    return next((unit for unit in (word, f"{word}s", f"{word}es") if unit in UNITS), "")
 
 
 def _plain_digit(character: str) -> str:

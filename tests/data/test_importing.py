@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -172,8 +173,9 @@ def test_the_hub_gives_the_files_of_a_set(
     asked = []
 
     class Hub:
-        def list_repo_files(self, name: str, repo_type: str) -> list[str]:
-            return ["README.md", "data/b.json", "data/a.json", "other.json"]
+        def dataset_info(self, name: str) -> SimpleNamespace:
+            names = ["README.md", "data/b.json", "data/a.json", "other.json"]
+            return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
 
     def download(repository: str, name: str, repo_type: str) -> str:
         asked.append((repository, name))
@@ -187,6 +189,20 @@ def test_the_hub_gives_the_files_of_a_set(
     assert bring(store, "some/quiz", name="quiz").dataset == "quiz"
     with pytest.raises(DataError, match="holds no file 'none/"):
         hub.fetch("hf://datasets/some/quiz/none/*")
+
+
+def test_files_without_questions_say_what_they_lack(store: Store, tmp_path: Path) -> None:
+    for content, says in (
+        ("question,answers\n", "no rows below its header line"),
+        ("question;answers\nWho?;Me\n", "semicolons between its columns"),
+        ("question,answers\nWho?,Me,You\n", "The first: 3 fields instead of 2"),
+    ):
+        path = tmp_path / "quiz.csv"
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises((DataError, ConfigError), match=says):
+            bring(store, path)
+    with pytest.raises(ConfigError, match="Bring one in with: attrib data import FILE"):
+        describe_dataset(store, "quiz", 4)
 
 
 def test_an_overview_of_what_is_there(store: Store, tmp_path: Path) -> None:

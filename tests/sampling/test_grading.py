@@ -261,6 +261,12 @@ class TestNames:
                 "The at symbol is a sign", False,
             ),
             ("what is the name of the at symbol", ("at symbol", "at sign"), "At symbol.", True),
+            ("Where is Abra, Ivory Coast?", ("Ivory Coast",), "In Ivory Coast.", True),
+            ("Where is Abra, Ivory Coast?", ("Ivory Coast",), "Abra is in Ivory Coast", True),
+            ("Where is Abra, Ivory Coast?", ("Ivory Coast",), "Abra, Ivory Coast, is", False),
+            ("Who founded Brian Hart Ltd.?", ("Brian Hart",), "It was founded by Brian Hart", True),
+            ("Who founded Brian Hart Ltd.?", ("Brian Hart",), "Brian Hart Ltd. was founded", False),
+            ("What is the capital of Rum?", ("capital of Rum",), "Ol is the capital of Rum", False),
             ("what color is the White House?", ("white",), "The White House was built", False),
             ("what color is the White House?", ("white",), "The White House is white.", True),
         ],
@@ -689,7 +695,7 @@ class TestNumbers:
             ("#26", True), ("Z=26", True), ("No.26", True), ("26 26", True), ("٢٦", True),
             ("２６", True), ("26%", True), ("26/30", True), ("26.5", False), ("126", False),
             ("260", False), ("3.26", False), (".26", False), ("-26", False), ("−26", False),
-            ("B26", False), ("26kg", False), ("Fe26", False), ("26,000", False), ("2 6", False),
+            ("B26", False), ("26kcal", False), ("Fe26", False), ("26,000", False), ("2 6", False),
             ("2⁶", False), ("1.26.3", False), ("Twenty six.", True), ("twenty-six", True),
             ("twenty-seven", False), ("It is the twenty-sixth", True), ("26 or 27", False),
             ("26, 27", False), ("26-27", False), ("26,27", False), ("26/27", False), ("27", False),
@@ -756,8 +762,68 @@ class TestNumbers:
         world = World(make_question("30 days", answer_type=NUMBER))
         assert world.verdict("30 days", "30") is Verdict.CORRECT
 
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("It is 390 metres high.", True), ("390m", True), ("390 m", True), ("390 high", True),
+            ("It is 390 feet high.", False), ("390 ft", False), ("390 kilometres", False),
+            ("390 feet, no, 390 metres", True), ("-390 m", False), ("390.5 m", False),
+        ],
+    )  # fmt: skip
+    def test_another_unit_is_another_answer(self, text: str, expected: bool) -> None:
+        world = World(make_question("390 metres", answer_type=NUMBER))
+        verdict = world.verdict("390 metres", text)
+        assert verdict is (Verdict.CORRECT if expected else Verdict.INCORRECT)
+
+    def test_a_number_accepted_with_and_without_a_unit_goes_with_any(self) -> None:
+        world = World(make_question("390 metres", "390", answer_type=NUMBER))
+        assert world.verdict("390 metres", "390 feet") is Verdict.CORRECT
+
+    @pytest.mark.parametrize(
+        ("answer", "text", "expected"),
+        [
+            ("03:11:22", "It took 03:11:22.", True), ("03:11:22", "03:11:23", False),
+            ("27 x 40", "27 × 40 m", False), ("27 x 40", "27 x 40 m", True),
+            ("10.1016/j.cell.2010", "The DOI is 10.1016/j.cell.2010", True),
+            ("2 hours 30 minutes", "two hours 30 minutes", True),
+        ],
+    )  # fmt: skip
+    def test_what_is_no_plain_number_compares_as_a_name(
+        self, answer: str, text: str, expected: bool
+    ) -> None:
+        verdict = World(make_question(answer, answer_type=NUMBER)).verdict(answer, text)
+        assert verdict is (Verdict.CORRECT if expected else Verdict.INCORRECT)
+
+
+class TestNumbersInNames:
+    """Where a question's answers are not typed as numbers."""
+
+    @pytest.mark.parametrize(
+        ("answer", "text", "expected"),
+        [
+            ("5", "0.5", False), ("5", "5.5", False), ("3.14", "3.14", True), ("40", "-40", False),
+            ("-40 °C", "-40°C", True), ("-40 °C", "−40 °C", True), ("-40 °C", "40 °C", False),
+            ("1972", "1970-1972", True), ("8,849 m", "8849m", True),
+            ("50%", "fifty per cent", True),
+            ("14 December 1972", "14.12.1972", True), ("12 April 1999", "4.12.1999", False),
+        ],
+    )  # fmt: skip
+    def test_signs_points_and_units(self, answer: str, text: str, expected: bool) -> None:
+        verdict = World(make_question(answer, relation=None)).verdict(answer, text)
+        assert verdict is (Verdict.CORRECT if expected else Verdict.INCORRECT)
+
 
 class TestExact:
+    def test_a_number_with_its_unit(self) -> None:
+        question = make_question("390 metres", answer_type=NUMBER)
+        grader = make_grader("exact", [question])
+        for text, expected in (
+            ("390 meters", "correct"),
+            ("390", "correct"),
+            ("390 ft", "incorrect"),
+        ):
+            assert grade_one(grader, question, text).verdict == expected
+
     @pytest.mark.parametrize(
         ("world", "answer", "text", "expected"),
         [
@@ -830,7 +896,7 @@ class TestGraders:
             (("???", " "), NAME),
             ((), NAME),
             (("…",), NAME),
-            (("many", ""), NUMBER),
+            (("?", ""), NUMBER),
             ((" ",), CODE),
         ],
     )
