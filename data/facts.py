@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 
 from scipy.cluster.hierarchy import DisjointSet  # type: ignore[import-untyped]
@@ -96,6 +97,7 @@ def fold_answers(question: Asked) -> frozenset[str]:
     return frozenset(filter(None, map(fold, question.answers)))
 
 
+@lru_cache(maxsize=2**17)  # answers come many times
 def fold(text: str) -> str:
     """Return the words of a text in lower case, without accents and articles."""
     plain = text.casefold()

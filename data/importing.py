@@ -4,11 +4,13 @@ The same files again change nothing. Files that have changed become another data
 the questions of a study never change under its rollouts.
 """
 
+import gc
 import glob
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -97,7 +99,7 @@ def import_files(store: Store, settings: ImportSettings) -> ImportSummary:
         file_hash = content_hash([file_hash, asdict(columns)])
     elif settings.format is not None:
         file_hash = content_hash([file_hash, settings.format])
-    with store.writing("attrib data import"):
+    with store.writing("attrib data import"), _without_collection():
         versions = store.read(
             "SELECT dataset, file_hash FROM imports "
             "WHERE dataset = $name OR starts_with(dataset, $name || '@') ORDER BY imported_at",
@@ -133,6 +135,16 @@ def import_files(store: Store, settings: ImportSettings) -> ImportSummary:
                 links=settled.links,
             )
         return _summarise(store, dataset, is_new=not len(same))
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Leave out the search for cycles: among millions of new records there are none."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _own_layout(settings: ImportSettings) -> Layout | None:
