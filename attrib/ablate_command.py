@@ -100,6 +100,9 @@ def ablate(
     max_rollouts: Annotated[
         int, typer.Option(help="Training rollouts after which an arm is exhausted.", **EQUAL)
     ] = 50_000,
+    trainer: Annotated[
+        str, typer.Option(help="native, or one of another package (docs/extending.md).", **METHOD)
+    ] = "native",
     method: Annotated[str, typer.Option(help="grpo, sft, rft or dpo.", **METHOD)] = "grpo",
     advantage: Annotated[
         str, typer.Option(help="group-normalised, mean-only or leave-one-out.", **METHOD)

@@ -16,6 +16,7 @@ from attrib.attribution.arms import Arm
 from attrib.attribution.evaluation import EvaluationPlan, TransferSet
 from attrib.attribution.forecast import Counts
 from attrib.attribution.settings import AblateSettings, Method, TrainSettings
+from attrib.attribution.trainers import find_trainer
 from attrib.config import canonical_json, command_line, content_hash, describe_environment
 from attrib.data.library import (
     import_dataset,
@@ -93,10 +94,11 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
     """Read the bucketing and choose the questions to evaluate on. Only inside `store.writing`.
 
     Raises:
-        ConfigError: a setting has no meaning for the sample set.
+        ConfigError: a setting has no meaning for the sample set, or names nothing that is there.
         DataError: there is no bucketing, or no question to evaluate on.
     """
     bucketing = _settle_model(_load_bucketing(store, settings), settings)
+    find_trainer(settings.trainer)
     if settings.method is Method.GRPO:
         _refuse_other_distributions(bucketing.sample_set)
     reward_grader = _choose_grader(bucketing, settings.reward_grader, bucketing.grader, settings)
@@ -265,6 +267,6 @@ def _select_transfer(
     import_dataset(store, name)
     dataset = load_dataset(store, name)
     chosen = select_questions(store, dataset, Split.HELD_OUT, limit=settings.eval_limit)
-    if grader.name == GraderName.MATCH:  # knows the answers of one data set
+    if grader.name not in (GraderName.EXACT, GraderName.JUDGE):  # may know one data set's answers
         grader = make_grader(grader.name, dataset, settings)
     return TransferSet(name, tuple(chosen), grader)

@@ -28,7 +28,8 @@ from attrib.attribution.ledger import (
 from attrib.attribution.mass import measure_masses
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import AblateSettings, Keep, Method, TrainSettings
-from attrib.attribution.trainer import Evaluate, Outcome, Run, Trainer
+from attrib.attribution.trainer import Evaluate, Outcome, Run
+from attrib.attribution.trainers import find_trainer
 from attrib.attribution.visits import make_source
 from attrib.config import differing_keys
 from attrib.errors import ModelError, TrainingError
@@ -149,7 +150,8 @@ class Runner:
                 self._write(transaction, frames)
                 record_milestone(transaction, arm, fraction, position)
 
-        outcome = Trainer(self.make_run(arm, policy, responder), evaluate).train()
+        run = self.make_run(arm, policy, responder)
+        outcome = find_trainer(run.settings.trainer)(run, evaluate)
         if outcome.status == "exhausted":
             say(f"{arm.name} is exhausted: {outcome.detail}.")
             self._evaluate_exhausted(arm, outcome, evaluate)

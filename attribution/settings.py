@@ -54,8 +54,10 @@ class Schedule(StrEnum):
 class TrainSettings(Settings):
     """The trainer's settings; the defaults are those of the trial runs on SmolLM2-135M."""
 
-    trainer: Literal[2] = 2
-    """Version of the trainer: raised when the same settings would train otherwise."""
+    trainer: str = "native"
+    """Who trains: ours, or what an entry point of `attrib.trainers` is called."""
+    trainer_version: Literal[2] = 2
+    """Of ours: raised when the same settings would train otherwise."""
     method: Method = Method.GRPO
     budget: str = "updates=10"
     """What is held equal between arms; see `attrib.attribution.budget`."""

@@ -14,7 +14,7 @@ from attrib.errors import ConfigError
 
 
 class EngineName(StrEnum):
-    """The engines there are."""
+    """The engines that attrib has."""
 
     TREE = "tree"
     """Exact sampling on prefix trees, on this machine."""
@@ -153,8 +153,8 @@ class Engine(Protocol):
     """Draws rollouts."""
 
     @property
-    def name(self) -> EngineName:
-        """Return which engine this is."""
+    def name(self) -> str:
+        """Return which engine this is: one of `EngineName`, or what its entry point is called."""
         ...
 
     @property

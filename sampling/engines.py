@@ -7,18 +7,18 @@ becomes an engine. Nothing here draws.
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
 from attrib.config import Settings
 from attrib.errors import ConfigError, missing_extra
+from attrib.plugins import ENGINES, load_plugin
 from attrib.progress import say
 from attrib.sampling.engine import Engine, EngineName
-from attrib.sampling.models import EMBEDDED_NAME, Dtype, load_files, load_model
+from attrib.sampling.models import EMBEDDED_NAME, Dtype, ModelFiles, load_files, load_model
 from attrib.sampling.prompts import PromptStyle, choose_prompt_style
 from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
 
@@ -26,15 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class EngineChoice(StrEnum):
-    """What `--engine` takes."""
-
-    AUTO = "auto"
-    """The server where --url is given, vLLM where it and a CUDA device are, otherwise tree."""
-    TREE = EngineName.TREE
-    TRANSFORMERS = EngineName.TRANSFORMERS
-    VLLM = EngineName.VLLM
-    SERVER = EngineName.SERVER
+AUTO = "auto"
+"""The server where --url is given, vLLM where it and a CUDA device are, otherwise tree."""
 
 
 class EngineSettings(Settings):
@@ -42,7 +35,8 @@ class EngineSettings(Settings):
 
     model: str = EMBEDDED_NAME
     """`smollm2-135m`, a model folder, or a hub id; with a server, the name it serves."""
-    engine: EngineChoice = EngineChoice.AUTO
+    engine: str = AUTO
+    """One of `EngineName`, `auto`, or what an entry point of `attrib.engines` is called."""
     temperature: float = Field(default=1.0, ge=0.0, allow_inf_nan=False)
     top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     top_k: int = Field(default=0, ge=0)
@@ -75,6 +69,10 @@ class EngineSettings(Settings):
     """Of the server: HTTP requests in flight."""
     timeout: float = Field(default=120.0, gt=0.0)
     """Of the server: seconds to wait for an answer."""
+
+
+MakeEngine = Callable[[EngineSettings, ModelFiles], Engine]
+"""What an entry point of `attrib.engines` has to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +137,8 @@ def find_source(
                 )
             )
             return engine
+        if name not in tuple(EngineName):
+            return load_engine(name)(settings, files)
         language_model = load_model(settings.model, settings.device, settings.dtype)
         if name == EngineName.TRANSFORMERS:
             from attrib.sampling.generate import TransformersEngine
@@ -151,13 +151,29 @@ def find_source(
     return _source(sample_set, open_local, files.tokenizer)
 
 
-def choose_engine(settings: EngineSettings) -> EngineName:
-    """Return the engine that the settings ask for."""
-    if settings.engine == EngineChoice.AUTO:
+def load_engine(name: str) -> MakeEngine:
+    """Return what makes an engine of another package ready.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    return cast(MakeEngine, load_plugin(ENGINES, name, (AUTO, *EngineName)))
+
+
+def choose_engine(settings: EngineSettings) -> str:
+    """Return the engine that the settings ask for.
+
+    Raises:
+        ConfigError: there is none of this name, or it needs another setting.
+        MissingExtraError: vLLM is not installed.
+    """
+    if settings.engine == AUTO:
         if settings.url is not None:
             return EngineName.SERVER
         return EngineName.VLLM if _vllm_fits(settings.device) else EngineName.TREE
-    name = EngineName(settings.engine)
+    name = settings.engine
+    if name not in tuple(EngineName):
+        load_engine(name)
     if (name == EngineName.SERVER) != (settings.url is not None):
         needs = "needs the server's --url" if settings.url is None else "takes no --url"
         raise ConfigError(f"--engine {name} {needs}.")
@@ -195,7 +211,7 @@ def _find_server(settings: EngineSettings, choose_style: Callable[[bool], Prompt
 
 def _describe(
     settings: EngineSettings,
-    engine: EngineName,
+    engine: str,
     model: str,
     identity: ModelIdentity,
     style: PromptStyle,

@@ -1,10 +1,12 @@
 """Graders by name, and who judges where a grader is a model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import cast
 
 from attrib.data.questions import Question
 from attrib.errors import ConfigError
+from attrib.plugins import GRADERS, load_plugin
 from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings, make_judge
 from attrib.sampling.matching import make_exact_grader, make_match_grader
@@ -21,13 +23,17 @@ class GraderName(StrEnum):
     """A language model says so."""
 
 
+MakeGrader = Callable[[Sequence[Question]], Grader]
+"""What an entry point of `attrib.graders` has to be; the questions are all of the data set."""
+
+
 def make_grader(
     name: str, questions: Sequence[Question], judging: JudgeSettings | None = None
 ) -> Grader:
     """Return the grader called `name`.
 
     Args:
-        name: `match`, `exact` or `judge`.
+        name: `match`, `exact`, `judge`, or that of an entry point.
         questions: all questions of the imported data set, not only those of a run.
         judging: who judges.
 
@@ -41,4 +47,10 @@ def make_grader(
         return make_match_grader(questions)
     if name == GraderName.JUDGE:
         return make_judge(judging or JudgeSettings())
-    raise ConfigError(f"There is no grader '{name}'. Choose one of: {', '.join(GraderName)}")
+    grader = cast(MakeGrader, load_plugin(GRADERS, name, tuple(GraderName)))(questions)
+    if not grader.fingerprint.startswith(f"{name}-"):  # stored ones lead to their grader
+        raise ConfigError(
+            f"The grader '{name}' has the fingerprint {grader.fingerprint!r}, which must begin "
+            f"with '{name}-'."
+        )
+    return grader

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrib.config import content_hash
 from attrib.data.questions import Question
-from attrib.sampling.engine import Answered, Engine, EngineName, Prompt, Request, SamplingParams
+from attrib.sampling.engine import Answered, Engine, Prompt, Request, SamplingParams
 from attrib.sampling.models import Dtype, ModelFiles
 from attrib.sampling.prompts import PromptStyle
 
@@ -54,7 +54,7 @@ class SampleSet:
     """What a set of rollouts belongs to: everything that changes their distribution."""
 
     model: str
-    engine: EngineName
+    engine: str
     identity: ModelIdentity
     prompt: PromptStyle
     temperature: float
@@ -103,7 +103,7 @@ class SampleSet:
         dtype = params.pop("dtype")
         return cls(
             model=str(row["model"]),
-            engine=EngineName(params.pop("engine")),
+            engine=params.pop("engine"),
             identity=identity,
             prompt=PromptStyle(**prompt),
             dtype=Dtype(dtype) if dtype else None,

@@ -15,7 +15,11 @@ from attrib.store import Store
 
 ROOT = Path(__file__).parents[1]
 GROUP: Any = typer.main.get_command(app)
-PAGES = ("README.md", "CONTRIBUTING.md", "docs/ablation.md", "docs/store.md")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{page.name}" for page in ROOT.glob("docs/*.md")),
+)
 
 
 def read(page: str) -> str:
@@ -34,8 +38,11 @@ def test_the_command_reference_is_up_to_date() -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_in_the_pages_exist(page: str) -> None:
     for line in re.findall(r"^attrib [^#\n]+", read(page), flags=re.MULTILINE):
-        name, *arguments = shlex.split(line)[1:]
-        command = GROUP.commands[name]
+        arguments = shlex.split(line)[1:]
+        command = GROUP
+        while arguments and arguments[0] in getattr(command, "commands", {}):
+            command = command.commands[arguments.pop(0)]
+        assert command is not GROUP, line
         known = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
         assert {a for a in arguments if a.startswith("--")} <= known, line
 

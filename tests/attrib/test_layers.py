@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("data", "sampling", "analysis", "attribution", "reports")
-BASE = {"errors", "config", "roles", "store", "progress"}
+BASE = {"errors", "config", "plugins", "roles", "store", "progress"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "roles": set(),
     "progress": set(),
+    "plugins": {"errors"},
     "config": {"errors"},
     "store": {"errors"},
     "data": {"data", *BASE},
