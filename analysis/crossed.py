@@ -62,12 +62,25 @@ def reduce_arms(before_Q: npt.ArrayLike, arms: Sequence[npt.ArrayLike]) -> Layou
     before = check_outcomes(before_Q, "before_Q")
     if not arms:
         raise DataError("No arm is given. Give the outcomes of at least one.")
-    gains, seed_variances, cell_variances, degrees = [], [], [], []
+    changes = []
     for after_SQ in arms:
         after = check_runs(after_SQ, "after_SQ")
         check_same_questions(before.size, after, "before_Q and after_SQ")
-        seeds, questions = after.shape
-        gain_SQ = after.astype(np.float64) - before
+        changes.append(after.astype(np.float64) - before)
+    return reduce_changes(changes)
+
+
+def reduce_changes(changes: Sequence[FloatArray]) -> Layout:
+    """Return the same of any values: what changed on each question with each seed of each arm.
+
+    Args:
+        changes: Of each arm, shape (S, Q), S and Q at least 1; S may differ between arms.
+
+    Source: as `reduce_arms`.
+    """
+    gains, seed_variances, cell_variances, degrees = [], [], [], []
+    for gain_SQ in changes:
+        seeds, questions = gain_SQ.shape
         gain_Q, gain_S = gain_SQ.mean(axis=0), gain_SQ.mean(axis=1)
         rest_SQ = gain_SQ - gain_Q - gain_S[:, None] + gain_S.mean()
         gains.append(gain_Q)

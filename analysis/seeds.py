@@ -272,12 +272,12 @@ def _estimate_ratio(
 
     value = numerator / denominator
     step = half(value) / denominator
-    low = _find_end(lambda distance: distance * denominator - half(value - distance), step)
-    high = _find_end(lambda distance: distance * denominator - half(value + distance), step)
+    low = find_end(lambda distance: distance * denominator - half(value - distance), step)
+    high = find_end(lambda distance: distance * denominator - half(value + distance), step)
     return value, value - low, value + high
 
 
-def _find_end(excess: Callable[[float], float], step: float) -> float:
+def find_end(excess: Callable[[float], float], step: float) -> float:
     """Return how far from the estimate `excess` becomes positive, infinite if nowhere.
 
     Args:
