@@ -81,6 +81,7 @@ _Answers = tuple[Question, list[Rollout]]
 _ROWS = {
     **dict.fromkeys(("arm_id", "question_id", "decoding", "text", "verdict", "detail"), pl.String),
     **{"step": pl.Int64, "rollout": pl.Int64, "eval_grader": pl.String, "logprob": pl.Float64},
+    "tokens": pl.Int64,
 }
 
 
@@ -99,15 +100,21 @@ class Evaluator:
         return self._grade(answers, step, Decoding.GREEDY)
 
     def samples(self, questions: Sequence[Question], step: int, n: int) -> pl.DataFrame:
-        """Return n sampled answers per question, and the vote among them."""
+        """Return n sampled answers per question, and the vote among them.
+
+        The sampled ones have one column more, `token_ids`, which is not stored.
+        """
         answers = self._ask(questions, n, "Sampling answers", greedy=False)
         winners = [(question, vote(question, rollouts)) for question, rollouts in answers]
         votes = [(question, [replace(winner, index=0)]) for question, winner in winners if winner]
+        drawn = [rollout.token_ids for _, rollouts in answers for rollout in rollouts]
+        token_ids = pl.Series("token_ids", drawn, dtype=pl.List(pl.Int32))
         return pl.concat(
             [
-                self._grade(answers, step, Decoding.SAMPLE),
+                self._grade(answers, step, Decoding.SAMPLE).with_columns(token_ids),
                 self._grade(votes, step, Decoding.MAJORITY),
-            ]
+            ],
+            how="diagonal",
         )
 
     def chain_of_thought(self, questions: Sequence[Question], step: int) -> pl.DataFrame:
@@ -152,6 +159,7 @@ class Evaluator:
                 "detail": one.detail,
                 "eval_grader": self._verdicts.grader.fingerprint,
                 "logprob": rollout.logprob,
+                "tokens": rollout.tokens,
             }
             for (question, rollout), one in zip(pairs, graded, strict=True)
         ]

@@ -1,8 +1,8 @@
 """Where probability lies: accepted answers under teacher forcing.
 
 For every question the accepted answers, with every end that a response may have, go through the
-model once on a prefix tree. Their summed probability is a lower bound on that of a right response:
-other phrasings count as well when they are drawn.
+model once on a prefix tree. Their summed probability is a lower bound on that of a right response.
+With the phrasings that the base was heard to use (`attribution.phrasings`) it is a sharper one.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from attrib.attribution.forest import Forest, plant
 from attrib.attribution.groups import Group
+from attrib.attribution.phrasings import Phrasings, disjoint
 from attrib.attribution.policy import Policy, pick_logprobs
 from attrib.data.questions import Question
 from attrib.progress import track
@@ -30,6 +31,7 @@ def measure_masses(
     questions: Sequence[Question],
     arm_id: str,
     samples: pl.DataFrame | None = None,
+    phrasings: Phrasings | None = None,
 ) -> pl.DataFrame:
     """Return rows of the table `masses`, one per question.
 
@@ -40,11 +42,15 @@ def measure_masses(
         arm_id: of the rows.
         samples: evaluations with sampled answers and their log-probabilities; their mean is the
             entropy of the response, unbiased.
+        phrasings: right responses in other words; None where none were listened for.
     """
-    groups = []
+    groups: list[Group] = []
+    answers_of: dict[str, int] = {}  # how many of a question's targets are accepted answers
     for question in questions:
         ended = (responder.targets(answer) for answer in question.answers)
         targets = list(dict.fromkeys(chain.from_iterable(ended)))
+        answers_of[question.question_id] = len(targets)
+        targets = list(dict.fromkeys([*targets, *(phrasings or {}).get(question.question_id, ())]))
         groups.append(
             Group(
                 question.question_id,
@@ -53,26 +59,31 @@ def measure_masses(
                 np.ones(len(targets), dtype=np.bool_),
             )
         )
-    entropies = _entropies(samples)
+    entropies, longest = _entropies(samples), responder.sampling.max_new_tokens
     rows = []
     with track("Measuring probabilities", len(questions), "questions") as advance:
         for forest in plant(groups, TOKENS_AT_ONCE):
             logprob_K, rank_K = _score(policy, forest)
             for group, targets_G in zip(forest.groups, forest.targets, strict=True):
                 logprob_G = np.array([logprob_K[target_T].sum() for target_T in targets_G])
-                best = int(logprob_G.argmax())
+                own_G = logprob_G[: answers_of[group.question_id]]
+                best = int(own_G.argmax())
+                apart = disjoint(group.completions, longest)
                 rows.append(
                     {
                         "arm_id": arm_id,
                         "question_id": group.question_id,
                         "greedy_rank": int(rank_K[targets_G[best]].max()),
-                        "logprob": float(logprob_G[best]),
-                        "mass_low": float(min(np.exp(logprob_G).sum(), 1.0)),
+                        "logprob": float(own_G[best]),
+                        "mass_low": float(min(np.exp(own_G).sum(), 1.0)),
+                        "mass_found": None
+                        if phrasings is None
+                        else float(min(np.exp(logprob_G[apart]).sum(), 1.0)),
                         "entropy": entropies.get(group.question_id),
                     }
                 )
             advance(len(forest.groups))
-    return pl.DataFrame(rows, schema_overrides={"entropy": pl.Float64})
+    return pl.DataFrame(rows, schema_overrides={"entropy": pl.Float64, "mass_found": pl.Float64})
 
 
 @torch.inference_mode()

@@ -26,6 +26,7 @@ from attrib.attribution.ledger import (
     set_cost,
 )
 from attrib.attribution.mass import measure_masses
+from attrib.attribution.phrasings import Phrasings, find_phrasings, read_phrasings
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import AblateSettings, Keep, Method, TrainSettings
 from attrib.attribution.trainer import Evaluate, Outcome, Run
@@ -238,15 +239,32 @@ class Runner:
         """Return what is measured once, at the end: training questions, samples, masses."""
         plan = self._experiment.evaluation
         frames = [evaluator.greedy(plan.training, step)]
-        samples = None
+        samples = phrasings = None
         if plan.samples:
             samples = evaluator.samples(plan.held_out, step, plan.samples)
-            frames.append(samples)
+            frames.append(samples.drop("token_ids"))
+            phrasings = self._phrasings(arm, samples)
         is_plain = responder.sampling.is_plain  # else their log-probabilities give no entropy
         masses = measure_masses(
-            policy, responder, plan.held_out, arm.arm_id, samples if is_plain else None
+            policy, responder, plan.held_out, arm.arm_id, samples if is_plain else None, phrasings
         )
         return frames, masses
+
+    def _phrasings(self, arm: Arm, samples: pl.DataFrame) -> Phrasings:
+        """Return the phrasings that the base used; its own are stored."""
+        if arm.role is Role.BASE:
+            heard = find_phrasings(samples)
+            with self._store.transaction() as transaction:
+                transaction.execute("DELETE FROM phrasings WHERE arm_id = $id", id=arm.arm_id)
+                transaction.append("phrasings", heard.with_columns(arm_id=pl.lit(arm.arm_id)))
+        experiment = self._experiment
+        return read_phrasings(
+            self._store,
+            experiment.experiment_id,
+            experiment.bucketing.sample_set_id,
+            experiment.evaluation.grader.fingerprint,
+            [question.question_id for question in experiment.evaluation.held_out],
+        )
 
     def _write(self, transaction: Transaction, frames: Sequence[pl.DataFrame]) -> None:
         key = ["arm_id", "step", "question_id", "decoding", "rollout"]

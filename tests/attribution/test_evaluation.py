@@ -108,6 +108,7 @@ def test_greedy_answers_have_one_row_a_question(
         "detail": "accepted: Africa",
         "eval_grader": spy.fingerprint,
         "logprob": -0.5,
+        "tokens": 8,
     }
 
 
