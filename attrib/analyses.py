@@ -34,6 +34,12 @@ ANSWERS = (
     *("one_answer", "accuracy_of_one_answer", "several_answers", "no_answer", "cut_off"),
     *("top_answer_share", "answer_entropy", "brier", "overconfidence", "calibration_error"),
 )
+LENGTHS = ("answer_tokens", "answer_characters")
+MASSES = ("mass_of_answers", "mass_of_phrasings", "mass_of_samples")
+CHANGED = ("one_answer", "several_answers", "no_answer", "cut_off", *LENGTHS, *MASSES)
+"""What there is a change of, paired on questions, in the statistic `…_change`."""
+CUTS = ("cut_gain_share", "cut_gradient_share", "cut_rewarded")
+VOTES = "gain_over_majority"
 OTHER_N = (16, 32, 64, 128, 256, 512, 1024, 4096)
 
 _BUCKETING = """
@@ -49,7 +55,8 @@ _EFFECTS = """
            detail
     FROM effects
     WHERE experiment_id = $experiment_id
-      AND (list_contains($answers, statistic) AND evaluated_on = 'held-out'
+      AND (list_contains($statistics, statistic)
+           OR starts_with(statistic, 'maj@')
            OR starts_with(evaluated_on, 'held-out:'))
 """
 
@@ -78,7 +85,8 @@ class Analysis:
     why_no_membership: str
     experiment_id: str | None
     effects: pl.DataFrame
-    """Parts of gains and rates of answers, rows of the table `effects`, arms in their order."""
+    """Rows of the table `effects`, arms in their order: parts of gains, what answers look like and
+    how that changed, votes before training, and what hangs on the cut of never-correct."""
     passes: Sequence[RunPasses]
 
 
@@ -107,7 +115,9 @@ def analyze(store: Store, experiment: str = "", bucketing: str = "") -> Analysis
         membership = _find_membership(store, *rows.row(0))
     except DataError as error:  # too few questions, or all alike
         reason = str(error)
-    effects = store.read(_EFFECTS, experiment_id=experiment_id or "", answers=list(ANSWERS))
+    changed = [f"{name}_change" for name in CHANGED]
+    statistics = [*ANSWERS, *LENGTHS, *MASSES, *changed, *CUTS, VOTES]
+    effects = store.read(_EFFECTS, experiment_id=experiment_id or "", statistics=statistics)
     order = {str(role): place for place, role in enumerate(Role)}
     return Analysis(
         membership=membership,

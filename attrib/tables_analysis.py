@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from attrib.analyses import ANSWERS, KINDS, Analysis, Membership
+from attrib.analyses import (
+    ANSWERS,
+    CHANGED,
+    CUTS,
+    KINDS,
+    LENGTHS,
+    MASSES,
+    VOTES,
+    Analysis,
+    Membership,
+)
 from attrib.analysis.profile import ProfileInterval
 from attrib.attribution.passes import RunPasses
 from attrib.roles import Role
@@ -28,6 +38,19 @@ _ANSWER_NAMES = {
     "overconfidence": "overconfidence",
     "calibration_error": "calibration error",
 }
+_MEASURE_NAMES = {
+    "answer_tokens": "length in tokens",
+    "answer_characters": "length in characters",
+    "mass_of_answers": "probability of the accepted answers",
+    "mass_of_phrasings": "of these and the phrasings of the base",
+    "mass_of_samples": "of its own right samples",
+}
+_CHANGE_NAMES = {**_ANSWER_NAMES, **_MEASURE_NAMES}
+_CUT_NAMES = {
+    "cut_gain_share": "of the gain on them",
+    "cut_gradient_share": "of the gradient",
+    "cut_rewarded": "ever rewarded",
+}
 _SHOWN = (Role.FULL, Role.ONLY, Role.MATCHED_RANDOM, Role.IMPORTED)
 
 
@@ -46,6 +69,9 @@ def print_analysis(analysis: Analysis) -> None:
         )
     _print_parts(analysis.effects)
     _print_answers(analysis.effects)
+    _print_changes(analysis.effects)
+    _print_votes(analysis.effects)
+    _print_cuts(analysis.effects)
     _print_passes(analysis.passes)
 
 
@@ -156,6 +182,93 @@ def _print_answers(effects: pl.DataFrame) -> None:
     )
 
 
+def _print_changes(effects: pl.DataFrame) -> None:
+    """Print lengths, probabilities and what answers name, as changes against the base."""
+    base = _cells(effects.filter(pl.col("evaluated_on") == "held-out"), Role.BASE)
+    after = _by_arm(effects.filter(pl.col("evaluated_on") == "held-out"))
+    names = [name for name in CHANGED if name in base]
+    if not names or not after:
+        return
+    columns: dict[str, list[object]] = {"greedy answers": [_CHANGE_NAMES[name] for name in names]}
+    columns["base"] = [_interval(base[name], *_form(name)) for name in names]
+    for arm, rows in after.items():
+        found = {row["statistic"]: row for row in rows.iter_rows(named=True)}
+        columns[arm] = [
+            _interval(found[f"{name}_change"], *_form(name, "+"))
+            if f"{name}_change" in found
+            else ""
+            for name in names
+        ]
+    title = "\nHow answers changed: the base, then each arm less the base, paired on questions"
+    print_titled({title: pl.DataFrame(columns)})
+    print_lines(
+        "Probabilities are lower bounds on that of a right response; how many samples are right "
+        "(pass@1) estimates it. A response at the token limit would have been longer."
+    )
+
+
+def _print_votes(effects: pl.DataFrame) -> None:
+    """Print the vote before training beside greedy answers after it, by group of questions."""
+    after = _by_arm(effects.filter(pl.col("statistic") == VOTES))
+    votes = effects.filter(
+        pl.col("statistic").str.starts_with("maj@") & (pl.col("role") == str(Role.BASE))
+    ).with_columns(k=pl.col("statistic").str.strip_prefix("maj@").cast(pl.Int64))
+    most = votes.sort("k").unique("evaluated_on", keep="last").sort("evaluated_on")
+    if not after or most.is_empty():
+        return
+    columns: dict[str, list[object]] = {
+        "questions": [_place_name(row["evaluated_on"]) for row in most.iter_rows(named=True)],
+        "number": most["questions"].to_list(),
+        "vote of the base": [
+            f"maj@{row['k']} " + _interval(row, "{:.0f}% [{:.0f}, {:.0f}]")
+            for row in most.iter_rows(named=True)
+        ],
+    }
+    for arm, rows in after.items():
+        cells = {
+            row["evaluated_on"]: _interval(row, "{:+.1f} [{:+.1f}, {:+.1f}]")
+            for row in rows.iter_rows(named=True)
+        }
+        columns[arm] = [cells.get(on, "") for on in most["evaluated_on"]]
+    title = "\nA vote before training, and points that one greedy answer after it gains on the vote"
+    print_titled({title: pl.DataFrame(columns)})
+
+
+def _print_cuts(effects: pl.DataFrame) -> None:
+    """Print what of the full arm falls to questions under each cut of never-correct."""
+    mine = effects.filter(pl.col("statistic").is_in(CUTS)).with_columns(
+        cut=pl.col("evaluated_on").str.extract(r":cut=(\d+)$").cast(pl.Int64)
+    )
+    tables = {}
+    for start, title in (
+        ("train:", "\nThe full arm on its training questions, if never-correct were"),
+        ("held-out:", "\nThe full arm's held-out gain, by right samples of the base"),
+    ):
+        rows = mine.filter(pl.col("evaluated_on").str.starts_with(start)).sort("cut")
+        if rows.is_empty():
+            continue
+        cuts = rows["cut"].unique(maintain_order=True)
+        columns: dict[str, list[object]] = {
+            "at most correct": cuts.to_list(),
+            "questions": [rows.filter(pl.col("cut") == cut)["questions"].max() for cut in cuts],
+        }
+        for statistic in CUTS:
+            cells = {
+                row["cut"]: _interval(row, "{:.0f}% [{:.0f}, {:.0f}]")
+                for row in rows.filter(pl.col("statistic") == statistic).iter_rows(named=True)
+            }
+            if cells:
+                columns[_CUT_NAMES[statistic]] = [cells.get(cut, "") for cut in cuts]
+        tables[title] = pl.DataFrame(columns)
+    if tables:
+        print_titled(tables)
+        print_lines(
+            "Where the gain shows, not what caused it: what an arm trained at another cut would "
+            "gain is not known without training it. Type: attrib ablate --subset-where "
+            "'question_id IN (SELECT question_id FROM buckets WHERE correct <= 1)'"
+        )
+
+
 def _print_passes(passes: Sequence[RunPasses]) -> None:
     rows = []
     for one in (one for one in passes if one.role in _SHOWN):
@@ -198,6 +311,28 @@ def _by_arm(effects: pl.DataFrame, roles: Sequence[Role] = _SHOWN) -> Mapping[st
         )
         for (role, subset), rows in shown.group_by("role", "subset", maintain_order=True)
     }
+
+
+def _cells(effects: pl.DataFrame, role: Role) -> dict[str, dict[str, object]]:
+    """Return the rows of one role's arm by statistic."""
+    rows = effects.filter(pl.col("role") == str(role)).sort("fraction")
+    return {str(row["statistic"]): row for row in rows.iter_rows(named=True)}
+
+
+def _form(name: str, sign: str = "") -> tuple[str, float]:
+    """Return how a statistic is written, and times what."""
+    if name in LENGTHS:
+        return f"{{:{sign}.1f}} [{{:{sign}.1f}}, {{:{sign}.1f}}]", 1.0
+    digits = 2 if name in MASSES else 1
+    unit = "" if sign else "%"
+    return f"{{:{sign}.{digits}f}}{unit} [{{:{sign}.{digits}f}}, {{:{sign}.{digits}f}}]", 100.0
+
+
+def _place_name(evaluated_on: str) -> str:
+    """Return where a vote was held: held-out and training questions, and groups of them."""
+    if evaluated_on.startswith("train"):
+        return "training" + evaluated_on.removeprefix("train").replace(":", ", ")
+    return evaluated_on.replace("held-out:", "held-out, ").replace("=", " ")
 
 
 def _arm_name(role: Role, subset: str) -> str:

@@ -10,35 +10,60 @@ of the base's samples (`top 2`); else drawn at all, or of a probability of at le
 those samples reach, *acquired*. With few samples more looks acquired than is.
 """
 
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
-from functools import cache
 
 import numpy as np
 import polars as pl
 
 from attrib.analysis.calibration import calibrate
+from attrib.analysis.checks import FloatArray
 from attrib.analysis.intervals import Interval, mean_interval, ratio_interval
 from attrib.analysis.parts import split_gain
+from attrib.analysis.seeds import gain_over_seeds
+from attrib.analysis.values import change_over_seeds, value_over_seeds
+from attrib.attribution.ballots import count_sampled, spread
 from attrib.attribution.effect import HELD_OUT, Effect, make_effect, rate_interval
-from attrib.attribution.outcomes import Place
-from attrib.data.library import load_some
+from attrib.attribution.outcomes import Outcomes, Place
+from attrib.attribution.votes import (
+    Groups,
+    compare_votes,
+    describe_curve,
+    describe_votes,
+    hold_vote,
+)
 from attrib.roles import Role
 from attrib.sampling.grading import Kind, kind_of
-from attrib.sampling.voting import ballot
 from attrib.store import Store
 
 LEAST_MASS = 0.001
 TOP = 2
 LEAST_ENTROPY = 1e-9  # nats; where all samples of all questions agree
+VALUES = {
+    "answer_tokens": "tokens",
+    "answer_characters": "characters",
+    "mass_of_answers": "mass_low",
+    "mass_of_phrasings": "mass_found",
+    "mass_of_samples": "mass_sampled",
+}
+"""Statistics that are means over questions, and their columns."""
 
-_ANSWERS = """
-    SELECT role.role, role.subset, run.seed, milestone.fraction, evaluation.decoding,
-           evaluation.question_id, evaluation.rollout, evaluation.text, evaluation.verdict,
-           evaluation.detail, evaluation.eval_grader, question.relation, question.popularity,
-           masses.mass_low
+_GREEDY = """
+    WITH heard AS (  -- a distinct text is a distinct response, which excludes the others
+        SELECT arm_id, step, question_id, text,
+               coalesce(max(exp(logprob)) FILTER (verdict = 'correct'), 0.0) AS chance
+        FROM evaluations WHERE decoding = 'sample' AND arm_id IN (
+            SELECT arm_id FROM arm_roles WHERE experiment_id = $experiment_id)
+        GROUP BY ALL
+    ), sampled AS (
+        SELECT arm_id, step, question_id, least(sum(chance), 1.0) AS mass_sampled
+        FROM heard GROUP BY ALL
+    )
+    SELECT role.role, role.subset, run.seed, milestone.fraction, evaluation.question_id,
+           evaluation.verdict, evaluation.detail, evaluation.eval_grader, question.relation,
+           question.popularity, masses.mass_low, masses.mass_found,
+           sampled.mass_sampled,
+           length(evaluation.text) AS characters, evaluation.tokens
     FROM arm_roles AS role
     JOIN training_runs AS run USING (arm_id)
     JOIN evaluations AS evaluation USING (arm_id)
@@ -47,13 +72,14 @@ _ANSWERS = """
     JOIN questions AS question USING (question_id)
     LEFT JOIN masses ON masses.arm_id = role.arm_id
      AND masses.question_id = evaluation.question_id
+    LEFT JOIN sampled ON sampled.arm_id = role.arm_id AND sampled.step = evaluation.step
+     AND sampled.question_id = evaluation.question_id
     WHERE role.experiment_id = $experiment_id AND run.status IN ('done', 'exhausted')
-      AND evaluation.decoding IN ('greedy', 'sample') AND question.split = 'held-out'
+      AND evaluation.decoding = 'greedy' AND question.split = 'held-out'
       AND question.dataset IN (
           SELECT DISTINCT dataset FROM experiments JOIN buckets USING (bucketing_id)
           JOIN questions USING (question_id) WHERE experiment_id = $experiment_id)
-    ORDER BY role.role, role.subset, run.seed, milestone.fraction, evaluation.question_id,
-             evaluation.rollout
+    ORDER BY role.role, role.subset, run.seed, milestone.fraction, evaluation.question_id
 """
 
 
@@ -67,21 +93,28 @@ def describe_changes(
         experiment_id: the experiment, evaluated.
         compared: the fraction of the budget at which each arm is compared.
     """
-    frame = store.read(_ANSWERS, experiment_id=experiment_id)
-    base = frame.filter(pl.col("role") == Role.BASE)
-    if base.is_empty():
-        return []
-    greedy = frame.filter(pl.col("decoding") == "greedy")
+    greedy = store.read(_GREEDY, experiment_id=experiment_id)
+    is_end = pl.col("fraction") == pl.col("fraction").max().over("role", "subset", "seed")
+    greedy = greedy.with_columns(  # measured at the end of a run only
+        pl.when(is_end).then(pl.col(name)).alias(name) for name in ("mass_low", "mass_found")
+    )
+    counted = count_sampled(store, experiment_id, greedy["question_id"].unique().to_list())
     graded = pl.col("verdict").is_in(["correct", "incorrect"])
     wanted = greedy.group_by("question_id").agg(graded.all()).filter("verdict")["question_id"]
     greedy = greedy.filter(pl.col("question_id").is_in(wanted.implode()))
     first = greedy.filter(pl.col("role") == Role.BASE).unique("question_id").sort("question_id")
     if first.is_empty():
         return []
-    sampled = _count_ballots(store, frame.filter(pl.col("decoding") == "sample"))
+    sampled = spread(counted)
     labels = _label(first, sampled.filter(pl.col("role") == Role.BASE))
     before_Q = (first["verdict"] == "correct").to_numpy()
-    effects = list(_describe_answers(Place(Role.BASE, str(first["subset"][0])), 0.0, [first]))
+    base = Place(Role.BASE, str(first["subset"][0]))
+    effects = list(_describe_answers(base, 0.0, [first]))
+    groups = _group(labels, len(first))
+    votes = hold_vote(counted.filter(pl.col("role") == Role.BASE), first["question_id"].to_list())
+    if votes is not None:
+        effects += describe_curve(votes, base, HELD_OUT)
+        effects += describe_votes(votes, base, {on: of for on, of in groups.items() if ":" in on})
     for place, at in compared.items():
         rows = greedy.filter(
             (pl.col("role") == place.role)
@@ -94,7 +127,7 @@ def describe_changes(
         ]
         if not runs or any(len(run) != len(first) for run in runs):
             continue
-        after_SQ = np.stack([(run["verdict"] == "correct").to_numpy() for run in runs])
+        after_SQ = _stack(runs, "verdict", "correct")
         for kind, label_Q in labels.items():
             for part in split_gain(before_Q, after_SQ, label_Q):
                 on = f"{HELD_OUT}:{kind}={part.label}"
@@ -110,6 +143,9 @@ def describe_changes(
                     for statistic, interval in yielded.items()
                 ]
         effects += _describe_answers(place, at, runs)
+        effects += _describe_shifts(place, at, runs, first)
+        if votes is not None:
+            effects += compare_votes(votes, place, at, after_SQ, groups)
     effects += _describe_confidence(sampled)
     return effects
 
@@ -161,8 +197,48 @@ def _thirds(popularity: list[int | None]) -> list[str]:
     ]
 
 
-def _describe_answers(place: Place, at: float, runs: list[pl.DataFrame]) -> Iterator[Effect]:
-    """Yield how many greedy answers name one answer of the relation, several or none."""
+def _group(labels: Mapping[str, list[str]], questions: int) -> Groups:
+    """Return all questions, and those of each relation and popularity."""
+    groups = {HELD_OUT: np.ones(questions, np.bool_)}
+    for kind in ("relation", "popularity"):
+        label_Q = np.array(labels.get(kind, []))
+        groups |= {f"{HELD_OUT}:{kind}={one}": label_Q == one for one in np.unique(label_Q)}
+    return groups
+
+
+def _describe_answers(place: Place, at: float, runs: Sequence[pl.DataFrame]) -> Iterator[Effect]:
+    """Yield what greedy answers name, how long they are, and how probable right ones are."""
+    kinds = _find_kinds(runs)
+    if kinds is not None:
+        for name, flag_SQ in kinds.items():
+            yield make_effect(place, name, HELD_OUT, at, rate_interval(flag_SQ), *flag_SQ.shape)
+        one_SQ = kinds["one_answer"]
+        if one_SQ.any():
+            right_Q = (one_SQ & _stack(runs, "verdict", "correct")).sum(axis=0)
+            given = ratio_interval(right_Q, one_SQ.sum(axis=0))
+            yield make_effect(place, "accuracy_of_one_answer", HELD_OUT, at, given, *one_SQ.shape)
+    for name, (value_SQ, largest) in _find_values(runs).items():
+        interval = value_over_seeds(value_SQ, largest)
+        yield make_effect(place, name, HELD_OUT, at, interval, *value_SQ.shape)
+
+
+def _describe_shifts(
+    place: Place, at: float, runs: Sequence[pl.DataFrame], first: pl.DataFrame
+) -> Iterator[Effect]:
+    """Yield the same after training less before it, paired on questions."""
+    before, after = _find_kinds([first]), _find_kinds(runs)
+    for name in before if before is not None and after is not None else ():
+        shift = gain_over_seeds(before[name][0], after[name])
+        yield make_effect(place, f"{name}_change", HELD_OUT, at, shift, *after[name].shape)
+    then, now = _find_values([first]), _find_values(runs)
+    for name in then.keys() & now.keys():
+        (then_SQ, one), (now_SQ, other) = then[name], now[name]
+        change = change_over_seeds(then_SQ[0], now_SQ, max(one, other))
+        yield make_effect(place, f"{name}_change", HELD_OUT, at, change, *now_SQ.shape)
+
+
+def _find_kinds(runs: Sequence[pl.DataFrame]) -> dict[str, Outcomes] | None:
+    """Return which answers name one answer, several, none, or are cut off; None if unknown."""
     kind_SQ = np.array(
         [
             [
@@ -172,74 +248,32 @@ def _describe_answers(place: Place, at: float, runs: list[pl.DataFrame]) -> Iter
             for run in runs
         ]
     )
-    size = kind_SQ.shape
-    one_SQ = np.isin(kind_SQ, [Kind.RIGHT, Kind.ANOTHER])
-    rates = {
-        "one_answer": one_SQ,
+    if (kind_SQ == Kind.WRONG).any():
+        return None
+    return {
+        "one_answer": np.isin(kind_SQ, [Kind.RIGHT, Kind.ANOTHER]),
         "several_answers": kind_SQ == Kind.SEVERAL,
         "no_answer": kind_SQ == Kind.NOTHING,
         "cut_off": kind_SQ == Kind.CUT,
     }
-    for name, flag_SQ in rates.items() if not (kind_SQ == Kind.WRONG).any() else ():
-        yield make_effect(place, name, HELD_OUT, at, rate_interval(flag_SQ), *size)
-        if name == "one_answer" and one_SQ.any():
-            right_Q = (kind_SQ == Kind.RIGHT).sum(axis=0)
-            given = ratio_interval(right_Q, one_SQ.sum(axis=0))
-            yield make_effect(place, "accuracy_of_one_answer", HELD_OUT, at, given, *size)
 
 
-def _count_ballots(store: Store, samples: pl.DataFrame) -> pl.DataFrame:
-    """Return one row for each run and question: how its samples spread over answers.
+def _find_values(runs: Sequence[pl.DataFrame]) -> dict[str, tuple[FloatArray, float]]:
+    """Return what every run has a value of for every question, and the largest there can be.
 
-    Samples give the same answer if the grader found the same one in them, else if they are spelled
-    alike.
-
-    `share` is of the most frequent answer and `is_right` whether that is right (ties count);
-    `entropy` (nats) is of the sampled answers; `rank_of_right` is 1 where no answer is more
-    frequent than the right one, null where that was not drawn.
+    Lengths have no bound of their own; the longest answer of these stands for it.
     """
-    ids = samples["question_id"].unique().sort().to_list()
-    questions = {question.question_id: question for question in load_some(store, ids)}
+    found = {}
+    for name, column in VALUES.items():
+        if all(run[column].null_count() == 0 for run in runs):
+            value_SQ = np.stack([run[column].to_numpy() for run in runs]).astype(np.float64)
+            bound = 1.0 if column.startswith("mass") else max(float(value_SQ.max()), 1.0)
+            found[name] = (value_SQ, bound)
+    return found
 
-    @cache  # the runs of an experiment say much the same
-    def read(question_id: str, text: str) -> str:
-        return ballot(questions[question_id], text)
 
-    schema = {
-        **{"role": pl.String, "subset": pl.String, "seed": pl.Int64, "fraction": pl.Float64},
-        **{"question_id": pl.String, "share": pl.Float64, "is_right": pl.Boolean},
-        **{"entropy": pl.Float64, "rank_of_right": pl.Int64},
-    }
-    rows = []
-    key = ["role", "subset", "seed", "fraction", "question_id"]
-    for place, part in samples.group_by(key, maintain_order=True):
-        question = questions[str(place[-1])]
-        counts: Counter[str] = Counter()
-        for text, verdict, detail, grader in part.select(
-            "text", "verdict", "detail", "eval_grader"
-        ).iter_rows():
-            kind = kind_of(verdict, detail, grader, question.relation)
-            if kind is Kind.RIGHT:  # by whichever of its names
-                counts[Kind.RIGHT] += 1
-            elif kind is not None:
-                counts[detail if kind is Kind.ANOTHER else read(question.question_id, text)] += 1
-        if not counts:
-            continue
-        total, right = counts.total(), counts[Kind.RIGHT]
-        others = [count for answer, count in counts.items() if answer != Kind.RIGHT]
-        most = max(counts.values())
-        rows.append(
-            (
-                *place,
-                most / total,
-                right == most,
-                -sum(
-                    count / total * math.log(count / total) for count in (right, *others) if count
-                ),
-                1 + sum(count > right for count in others) if right else None,
-            )
-        )
-    return pl.DataFrame(rows, schema=schema, orient="row")
+def _stack(runs: Sequence[pl.DataFrame], column: str, value: str) -> Outcomes:
+    return np.stack([(run[column] == value).to_numpy() for run in runs])
 
 
 def _describe_confidence(sampled: pl.DataFrame) -> Iterator[Effect]:

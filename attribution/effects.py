@@ -39,6 +39,10 @@ from attrib.attribution.outcomes import (
     planned_fractions,
     read_evaluations,
 )
+from attrib.attribution.training_questions import (
+    describe_held_out_cuts,
+    describe_training_questions,
+)
 from attrib.errors import DataError
 from attrib.roles import Role
 from attrib.store import Store
@@ -76,6 +80,8 @@ def estimate_effects(store: Store, experiment_id: str) -> list[Effect]:
     effects += _describe_baselines(held_out)
     effects += _describe_samples(held_out)
     effects += describe_changes(store, experiment_id, compared)
+    effects += describe_training_questions(store, experiment_id, greedy)
+    effects += describe_held_out_cuts(store, experiment_id, greedy)
     return effects
 
 

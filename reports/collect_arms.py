@@ -195,8 +195,8 @@ def _average(reached: pl.DataFrame, gain: Estimate, *, planned: bool) -> BudgetP
 
 def _find_elsewhere(effects: Effects, at: float | None) -> Iterable[Elsewhere]:
     """Yield training questions by bucket, hardest first, then other data sets by name."""
-    groups = f"{HELD_OUT}:"  # of held-out questions
-    places = {on for _, on in effects if on != HELD_OUT and not on.startswith(groups)}
+    asked = ("accuracy", "final_accuracy")  # the others are of groups of these questions
+    places = {on for statistic, on in effects if statistic in asked} - {HELD_OUT}
     buckets = [on for on in places if on.startswith(TRAINING)]
     buckets.sort(key=lambda on: bucket_order(on.removeprefix(TRAINING)))
     for on in [*buckets, *sorted(places - set(buckets))]:
