@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm check-exact check-coverage check-membership benchmark benchmark-training benchmark-facts lint types clean
+.PHONY: demo test test-vllm check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
@@ -26,6 +26,10 @@ check-coverage: .venv/.local-ready
 # How often do intervals about bucket membership hold the truth? (three quarters of an hour)
 check-membership: .venv/.local-ready
 	.venv/bin/python benchmarks/check_membership.py
+
+# How often do all other intervals hold the truth? (half an hour)
+check-intervals: .venv/.local-ready
+	.venv/bin/python benchmarks/check_intervals.py
 
 # Engines side by side (half an hour); on a quiet machine.
 benchmark: .venv/.local-ready .venv-vllm/.ready

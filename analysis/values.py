@@ -9,6 +9,10 @@ Seeds and questions are crossed as in `analysis.seeds`, with two pseudo-question
 the least there can be and one the most, of changes one the largest and one its opposite. With one
 seed the intervals are Student's over questions.
 
+Measured by `benchmarks/check_intervals.py`, 1,000 studies each of three seeds: means and changes of
+200 questions cover in 95 to 97 %, of 60 in up to 99.4 %, where the pseudo-questions weigh more.
+Shares of a part cover in 98.3 to 99.6 %: no interval is narrower than Student's t on seeds' means.
+
 Numerator and denominator of a share of a part come from the same runs, so that a seed that learns
 more raises both. `analysis.seeds.ratio_over_seeds` takes the seeds of two arms for independent and
 is not for this: here the residual, change · (member - θ), is worked out question by question and
@@ -16,6 +20,7 @@ seed by seed for every θ.
 """
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +53,7 @@ def value_over_seeds(
     value = _check_values(value_SQ, "value_SQ")
     if (value < 0.0).any() or (value > largest).any():
         raise DataError(f"value_SQ holds values outside 0..{largest:g}. Give the right `largest`.")
-    return _bound_mean(value, 0.0, largest, confidence)
+    return _clip(_bound_mean(value, 0.0, largest, confidence), 0.0, largest)
 
 
 def change_over_seeds(
@@ -84,13 +89,13 @@ def change_over_seeds(
             f"a value changes by {np.abs(change).max():g}, more than {largest:g}. Give the right "
             "`largest`."
         )
-    return _bound_mean(change, -largest, largest, confidence)
+    return _clip(_bound_mean(change, -largest, largest, confidence), -largest, largest)
 
 
 def part_share_over_seeds(
     change_SQ: npt.ArrayLike,
     member_Q: npt.ArrayLike,
-    largest: float = 1.0,
+    pseudo: float = 1.0,
     confidence: float = 0.95,
 ) -> ShareOverSeeds:
     """Return the share of a total that falls to some of the questions, with Fieller's interval.
@@ -103,12 +108,13 @@ def part_share_over_seeds(
     Args:
         change_SQ: What each question adds to the total with each seed, shape (S, Q).
         member_Q: Which questions the part has, known before training, shape (Q,), bool.
-        largest: The most that a question can add or take away.
+        pseudo: What the pseudo-questions add and take away: the most that a question can, or the
+            mean of amounts without a bound, of which a few are many times the others.
         confidence: Two-sided level.
 
     Raises:
-        DataError: If there is no value, a change is above `largest`, or the shapes differ.
-        ConfigError: If `confidence` is outside (0, 1) or `largest` is not above 0.
+        DataError: If there is no value, or the shapes differ.
+        ConfigError: If `confidence` is outside (0, 1) or `pseudo` is not above 0.
 
     Source: Fieller 1954, J. R. Stat. Soc. B 16:175; variances as in `analysis.seeds`.
     """
@@ -119,7 +125,7 @@ def part_share_over_seeds(
             f"member_Q has shape {member.shape} and holds {member.dtype}; it needs one truth value "
             f"for each of {change.shape[1]} questions."
         )
-    whole = change_over_seeds(np.zeros(change.shape[1]), change, largest, confidence)
+    whole = _bound_mean(change, -pseudo, pseudo, confidence)
     if reason := _refuse_share(whole):
         return ShareOverSeeds(None, None, None, reason, whole.covers_seeds)
     # Pseudo-questions change the numerator only: they leave the share as it is.
@@ -128,7 +134,7 @@ def part_share_over_seeds(
 
     def half(share: float) -> float:
         layout = reduce_changes([change * (member - share)])
-        _, variance = _pad(layout, -largest, largest)
+        _, variance = _pad(layout, -pseudo, pseudo)
         return half_width(layout, _ONE, variance, confidence)
 
     step = half(value) / total
@@ -145,7 +151,7 @@ def part_share_over_seeds(
 def _bound_mean(
     value_SQ: FloatArray, least: float, most: float, confidence: float
 ) -> IntervalOverSeeds:
-    """Return the mean of values between `least` and `most` with its interval."""
+    """Return the mean with its interval, pseudo-questions at `least` and `most`."""
     check_confidence(confidence)
     if not (math.isfinite(most) and most > 0.0):
         raise ConfigError(f"largest is {most}; it is above 0. Give the range of the values.")
@@ -153,8 +159,13 @@ def _bound_mean(
     value = float(layout.gain_AQ.mean())
     centre, variance = _pad(layout, least, most)
     half = half_width(layout, _ONE, variance, confidence)
-    low, high = max(least, min(centre - half, value)), min(most, max(centre + half, value))
+    low, high = min(centre - half, value), max(centre + half, value)
     return IntervalOverSeeds(value, low, high, layout.covers_seeds(_ONE))
+
+
+def _clip(found: IntervalOverSeeds, least: float, most: float) -> IntervalOverSeeds:
+    """Return the interval within what the mean can be."""
+    return replace(found, low=max(least, found.low), high=min(most, found.high))
 
 
 def _pad(layout: Layout, least: float, most: float) -> tuple[float, float]:

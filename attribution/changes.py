@@ -226,10 +226,11 @@ def _describe_shifts(
     place: Place, at: float, runs: Sequence[pl.DataFrame], first: pl.DataFrame
 ) -> Iterator[Effect]:
     """Yield the same after training less before it, paired on questions."""
-    before, after = _find_kinds([first]), _find_kinds(runs)
-    for name in before if before is not None and after is not None else ():
-        shift = gain_over_seeds(before[name][0], after[name])
-        yield make_effect(place, f"{name}_change", HELD_OUT, at, shift, *after[name].shape)
+    before, after = _find_kinds([first]) or {}, _find_kinds(runs) or {}
+    for name in before.keys() & after.keys():
+        flag_SQ = after[name]
+        shift = gain_over_seeds(before[name][0], flag_SQ)
+        yield make_effect(place, f"{name}_change", HELD_OUT, at, shift, *flag_SQ.shape)
     then, now = _find_values([first]), _find_values(runs)
     for name in then.keys() & now.keys():
         (then_SQ, one), (now_SQ, other) = then[name], now[name]

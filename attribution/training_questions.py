@@ -151,12 +151,12 @@ def _describe_signal(store: Store, experiment_id: str) -> Iterator[Effect]:
     ]
     weight_SQ: FloatArray = np.stack([run["weight"].to_numpy() for run in runs])
     rewarded_SQ: Outcomes = np.stack([run["rewarded"].to_numpy() for run in runs])
-    place, largest = Place(Role.FULL, "full"), float(weight_SQ.max())
+    place, typical = Place(Role.FULL, "full"), float(weight_SQ.mean())
     most = int(counts["n"].min())  # type: ignore[arg-type]
     for cut, member_Q in _members(counts["correct"].to_numpy(), most).items():
         on, size = f"{TRAINING}:cut={cut}", (len(runs), int(member_Q.sum()))
-        if largest > 0.0:
-            share = part_share_over_seeds(weight_SQ, member_Q, largest)
+        if typical > 0.0:
+            share = part_share_over_seeds(weight_SQ, member_Q, typical)
             yield _share(place, "cut_gradient_share", on, 1.0, share, size)
         rate = rate_interval(rewarded_SQ[:, member_Q])
         yield make_effect(place, "cut_rewarded", on, 1.0, rate, *size)

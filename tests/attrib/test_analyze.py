@@ -139,6 +139,7 @@ def test_every_section_is_printed(trained: Store) -> None:
         "60 questions, 32 rollouts each", "a device of the fit", "If never-correct were",
         "p = 0 cannot be told from a small p", "What the base answered", "Relation",
         "name one answer", "attempts of the base for one", "full, seed 1", "with 80 % power",
+        "How answers changed", "length in characters", "maj@4", "by right samples of the base",
     ):  # fmt: skip
         assert text in shown, text
 

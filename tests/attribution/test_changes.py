@@ -1,5 +1,6 @@
 """Changes: labels from what the base said, rates of answers, ballots; all on a hand-made study."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import polars as pl
@@ -47,6 +48,7 @@ def make_rows(arm: str, step: int, decoding: str, details: Sequence[Sequence[str
             "verdict": "correct" if detail == RIGHT else "incorrect",
             "detail": detail,
             "eval_grader": "match-0",
+            "logprob": -2.0,
         }
         for question, mine in enumerate(details)
         for rollout, detail in enumerate(mine)
@@ -157,3 +159,25 @@ def test_ballots(effects: list[Effect]) -> None:
     brier = sum((share - one) ** 2 for share, one in zip(shares, right, strict=True)) / 6
     assert base["brier"] == pytest.approx(brier)
     assert "top_answer_share" not in rates(effects, Role.FULL)  # it has no samples
+
+
+def test_changes_are_paired(effects: list[Effect]) -> None:
+    """Answers of the full arm less those of the base; its probabilities are not known."""
+    full, base = rates(effects, Role.FULL), rates(effects, Role.BASE)
+    assert full["one_answer_change"] == pytest.approx(9 / 12 - 2 / 6)
+    assert full["cut_off_change"] == pytest.approx(-1 / 6)
+    assert full["several_answers_change"] == pytest.approx(-1 / 6)
+    lengths = [
+        [len("two words" if said == NOTHING else said) for said in run] for run in [BASE, *AFTER]
+    ]
+    assert base["answer_characters"] == pytest.approx(sum(lengths[0]) / 6)
+    change = sum(map(sum, lengths[1:])) / 12 - sum(lengths[0]) / 6
+    assert full["answer_characters_change"] == pytest.approx(change)
+    assert base["mass_of_answers"] == pytest.approx(sum(MASSES) / 6)
+    assert not {"mass_of_answers_change", "answer_tokens"} & full.keys()
+
+
+def test_right_samples_are_a_bound_on_the_probability(effects: list[Effect]) -> None:
+    """Three questions have right samples, each the same text, once of probability e^-2."""
+    found = rates(effects, Role.BASE)["mass_of_samples"]
+    assert found == pytest.approx(3 * math.exp(-2.0) / 6)
