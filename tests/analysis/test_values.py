@@ -134,7 +134,7 @@ class TestShares:
 class TestCoverage:
     """A small version of benchmarks/check_intervals.py."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def check(self) -> ModuleType:
         """Load benchmarks/check_intervals.py, which is no part of the package."""
         path = Path(__file__).parents[2] / "benchmarks" / "check_intervals.py"
