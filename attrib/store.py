@@ -59,9 +59,14 @@ class Transaction:
         """
         names = [table, *unless_present]
         assert all(name.isidentifier() for name in names), names
-        known = f"ANTI JOIN {table} USING ({', '.join(unless_present)})" if unless_present else ""
+        sql = f"INSERT INTO {table} BY NAME FROM batch"
+        if unless_present:
+            # First what the batch has in common with the table, so that the table is scanned for
+            # keys within the batch's range only.
+            keys = ", ".join(unless_present)
+            sql += f" ANTI JOIN (FROM {table} SEMI JOIN batch USING ({keys})) USING ({keys})"
         self._connection.register("batch", frame)
-        self._connection.execute(f"INSERT INTO {table} BY NAME SELECT batch.* FROM batch {known}")
+        self._connection.execute(sql)
         self._connection.unregister("batch")
 
     def update(self, table: str, key: str, frame: pl.DataFrame) -> None:

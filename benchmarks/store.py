@@ -29,6 +29,19 @@ from attrib.store import Store
 QUESTIONS_PER_BATCH = 2_000
 WRONG_ANSWERS = 24  # distinct ones that a question's wrong rollouts are drawn from
 RELATIONS = 100
+SYLLABLES = [first + second for first in "bdfgklmnprstvz" for second in "aeiou"]
+
+
+def name_thing(index: int) -> str:
+    """Return a name of its own for each number, of syllables."""
+    syllables = []
+    while index or len(syllables) < 3:
+        index, at = divmod(index, len(SYLLABLES))
+        syllables.append(SYLLABLES[at])
+    return "".join(syllables).capitalize()
+
+
+OTHERS = pl.Series([name_thing(10_000_000 + index) for index in range(20_011)])
 
 
 def main() -> None:
@@ -96,7 +109,7 @@ def make_questions(questions: int) -> list[Question]:
             dataset="made-up",
             split=Split.TRAIN,
             text=f"What is the name of thing {index}?",
-            answers=(f"Answer {index}",),
+            answers=(name_thing(index),),
             answer_type=AnswerType.NAME,
             subject=f"thing {index}",
             relation=f"relation {index % RELATIONS}",
@@ -149,12 +162,13 @@ def make_rollouts(
             "answer": pl.Series([q.answers[0] for q in asked])[index],
             "right": right,
             "wrong": wrong,
+            "other": OTHERS[(index * WRONG_ANSWERS + wrong) % len(OTHERS)],
             "tokens": generator.integers(3, 7, index.size).astype(np.int32),
             "logprob": -generator.exponential(4.0, index.size),
             "finish_reason": np.where(generator.random(index.size) < 0.05, "length", "stop"),
         }
     )
-    guess = pl.format("Guess {} of {}", "wrong", "answer")
+    guess = pl.format("It is {}", "other")
     ids = pl.concat_list([(pl.col("wrong") * at + at).cast(pl.Int32) for at in range(1, 7)])
     return frame.select(
         pl.lit("s").alias("sample_set_id"),
@@ -192,7 +206,10 @@ def make_verdicts(rollouts: pl.DataFrame, asked: list[Question], grader: str) ->
             .then(pl.lit("correct"))
             .otherwise(pl.lit("incorrect"))
             .alias("verdict"),
-            pl.lit("").alias("detail"),
+            pl.when("right")
+            .then(pl.lit(""))
+            .otherwise(pl.lit("no accepted answer"))
+            .alias("detail"),
         )
     )
 

@@ -7,6 +7,7 @@ since it was imported: the questions of a study never change under its rollouts.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib import resources
 from itertools import chain
 
@@ -25,8 +26,8 @@ _SELECT_SOME = """
 """
 _SELECT_OF_SAMPLE_SET = """
     SELECT * FROM questions WHERE dataset IN (
-        SELECT DISTINCT dataset FROM questions JOIN rollouts USING (question_id)
-        WHERE sample_set_id = $sample_set_id)
+        SELECT DISTINCT dataset FROM questions
+        SEMI JOIN (FROM rollouts WHERE sample_set_id = $sample_set_id) USING (question_id))
     ORDER BY question_id
 """
 _SELECT_IDS = "SELECT question_id FROM questions WHERE (\n{}\n)"
@@ -184,22 +185,15 @@ def filter_questions(
 
 
 def _read_questions(store: Store, sql: str, **params: object) -> list[Question]:
-    return [
-        Question(
-            question_id=row["question_id"],
-            dataset=row["dataset"],
-            split=Split(row["split"]),
-            text=row["text"],
-            answers=tuple(row["answers"]),
-            answer_type=AnswerType(row["answer_type"]),
-            subject=row["subject"],
-            relation=row["relation"],
-            fact_id=row["fact_id"],
-            popularity=row["popularity"],
-            flags=tuple(row["flags"]),
-        )
-        for row in store.read(sql, **params).iter_rows(named=True)
-    ]
+    rows = store.read(sql, **params)
+    column = {field.name: rows[field.name].to_list() for field in fields(Question)}
+    splits = {str(split): split for split in Split}
+    types = {str(answer_type): answer_type for answer_type in AnswerType}
+    column["split"] = [splits[one] for one in column["split"]]
+    column["answer_type"] = [types[one] for one in column["answer_type"]]
+    column["answers"] = list(map(tuple, column["answers"]))
+    column["flags"] = list(map(tuple, column["flags"]))
+    return list(map(Question, *column.values()))
 
 
 def hash_answers(question: Question) -> str:

@@ -31,7 +31,7 @@ from attrib.progress import say
 from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings
-from attrib.sampling.suspects import Reason, Said, Suspect, find_suspects
+from attrib.sampling.suspects import Reason, Suspect, find_suspects
 from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
 
@@ -63,9 +63,8 @@ _COUNTS = """
 """
 _SAID = """
     SELECT question_id, text, count(*) AS count, any_value(detail) AS detail
-    FROM graded_rollouts
+    FROM graded_rollouts SEMI JOIN (SELECT unnest($question_ids) AS question_id) USING (question_id)
     WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
-      AND list_contains($question_ids, question_id)
     GROUP BY question_id, text ORDER BY question_id, text
 """
 _ROOM = "SELECT params ->> 'max_new_tokens' FROM sample_sets WHERE sample_set_id = $sample_set_id"
@@ -225,16 +224,13 @@ def _find_suspects(
         rows = store.read(_STORED_SUSPECTS, bucketing_id=bucketing_id)
         return [Suspect(row[0], Reason(row[1]), row[2]) for row in rows.iter_rows()]
     never = set(counts.filter(pl.col("correct") == 0)["question_id"])
-    rows = store.read(
+    said = store.read(
         _SAID,
         sample_set_id=place.sample_set_id,
         grader=place.grader.fingerprint,
         k=place.k,
         question_ids=sorted(never),
     )
-    said: dict[str, list[Said]] = {}
-    for question_id, text, count, detail in rows.iter_rows():
-        said.setdefault(question_id, []).append(Said(text, count, detail))
     limit = store.read(_ROOM, sample_set_id=place.sample_set_id).item()
     tokens, characters = int(counts["tokens"].sum()), int(counts["characters"].sum())
     room = int(limit) * characters / tokens if limit and tokens else math.inf

@@ -43,8 +43,8 @@ _PLAIN_LETTERS = {
     **dict(zip("øØłŁđĐðÐħĦŧŦŋŊəƏıƶƵ", "oOlLdDdDhHtTnNaAizZ", strict=True)),
     **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"},
 }
-_SYNONYMS = {"st": "saint", "ste": "sainte", "mt": "mount"}
-_SYNONYMS |= {
+SYNONYMS = {"st": "saint", "ste": "sainte", "mt": "mount"}
+SYNONYMS |= {
     spelling: unit
     for unit, spellings in {
         "kilometers": "km kms kilometer kilometre kilometres",
@@ -62,7 +62,7 @@ _SYNONYMS |= {
     for spelling in spellings.split()
 }
 
-_DERIVED = frozenset({*ARTICLES, *_SYNONYMS.values(), "and", "plus", "sharp"})
+_DERIVED = frozenset({*ARTICLES, *SYNONYMS.values(), "and", "plus", "sharp"})
 _SQUASHING = {point: chr(point).lower() if chr(point).isalnum() else None for point in range(128)}
 
 _ALNUM = r"[^\W_]"
@@ -307,9 +307,9 @@ def _possessives_apart(plain: str) -> str:
 
 def _fold_words(words: list[str]) -> list[str]:
     folded = [word.casefold() for word in words]
-    if _SYNONYMS.keys().isdisjoint(folded):
+    if SYNONYMS.keys().isdisjoint(folded):
         return folded
-    return [_SYNONYMS.get(word, word) for word in folded]
+    return [SYNONYMS.get(word, word) for word in folded]
 
 
 def _as_short(word: str, begins_sentence: bool = False) -> str:

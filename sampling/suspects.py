@@ -8,19 +8,24 @@ and excluded only where that is asked for.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import polars as pl
 from rapidfuzz.distance import OSA
 
 from attrib.data.questions import AnswerType, Question
 from attrib.sampling.normalise import ARTICLES, BREAK, name_keys, split_names
+from attrib.sampling.outlines import outline, untouched_pieces
 
 DOMINANT = 0.5
 """Share of the rollouts from which on one answer dominates them."""
 _SHORTEST = 5  # letters of an answer of which one may be wrong
 _TWO_WRONG = 11  # letters from which on two may be
+_ANOTHER, _OTHER, _NONE = "another answer", "other answers", "no accepted answer"
+_IS_ANOTHER = pl.col("detail").str.starts_with(f"{_ANOTHER}: ")
+_IS_NONE = (pl.col("detail") + ": ").str.starts_with(f"{_NONE}: ")
 
 
 class Reason(StrEnum):
@@ -44,32 +49,38 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A distinct response, how often it came, and why it is not right."""
+class _Said:
+    """The distinct responses to a question: lists of equal length."""
 
-    text: str
-    count: int
-    detail: str
+    text: Sequence[str]
+    count: Sequence[int]
+    detail: Sequence[str]
+    """Why they are not right."""
+    outline: Sequence[str | None]
 
 
 def find_suspects(
-    questions: Iterable[Question],
-    responses: Mapping[str, Sequence[Said]],
-    most_characters: float,
+    questions: Iterable[Question], said: pl.DataFrame, most_characters: float
 ) -> list[Suspect]:
     """Return the signs found, in the order of the questions.
 
     Args:
         questions: those never answered right.
-        responses: what was said to each, by question id.
+        said: distinct responses to them, with the columns `question_id`, `text`, `count` and
+            `detail` (why it is not right).
         most_characters: that a rollout has room for, about.
     """
+    answer = pl.when(_IS_ANOTHER).then(pl.col("detail").str.strip_prefix(f"{_ANOTHER}: "))
+    said = said.with_columns(outline=outline(answer.otherwise("text")))
+    close = _group(said.join(_may_dominate(said), on="question_id", how="semi"))
+    # A name of its own is no near miss, however close.
+    is_name = pl.any_horizontal(pl.col("detail").str.starts_with(one) for one in (_ANOTHER, _OTHER))
+    unnamed = _group(said.filter(~is_name))
     found = []
     for question in questions:
-        said = responses.get(question.question_id, ())
         signs = {
-            Reason.DOMINANT_ANSWER: _find_dominant(said),
-            Reason.NEAR_MISS: _find_near_miss(question, said),
+            Reason.DOMINANT_ANSWER: _find_dominant(close.get(question.question_id)),
+            Reason.NEAR_MISS: _find_near_miss(question, unnamed.get(question.question_id)),
             Reason.TOO_LONG: _find_too_long(question, most_characters),
         }
         found += [
@@ -80,11 +91,33 @@ def find_suspects(
     return found
 
 
-def _find_dominant(said: Sequence[Said]) -> str:
+def _group(said: pl.DataFrame) -> dict[str, _Said]:
+    columns = ("text", "count", "detail", "outline")
+    grouped = said.group_by("question_id", maintain_order=True).agg(columns)
+    lists = (grouped[name].to_list() for name in columns)
+    return dict(zip(grouped["question_id"], map(_Said, *lists), strict=True))
+
+
+def _may_dominate(said: pl.DataFrame) -> pl.DataFrame:
+    """Return the questions of which, by the outlines, one answer may be that of most rollouts."""
+    outlines = said.group_by("question_id", "outline").agg(
+        total=pl.col("count").sum(),
+        answers=pl.col("count").filter(_IS_ANOTHER | _IS_NONE).sum(),
+    )
+    is_clear = pl.col("outline").is_not_null()
+    largest = pl.col("answers").filter(is_clear).max().fill_null(0)
+    unclear = pl.col("answers").filter(~is_clear).sum()
+    enough = largest + unclear >= DOMINANT * pl.col("total").sum()
+    return outlines.group_by("question_id").agg(enough.alias("enough")).filter("enough")
+
+
+def _find_dominant(said: _Said | None) -> str:
     """Return the answer that most rollouts give, and how many, if they are enough."""
+    if said is None:
+        return ""
     counts: Counter[str] = Counter()
-    for one in said:
-        counts[_answer_of(one)] += one.count
+    for text, count, detail in zip(said.text, said.count, said.detail, strict=True):
+        counts[_answer_of(text, detail)] += count
     total = sum(counts.values())
     counts.pop("", None)
     if not counts:
@@ -93,18 +126,18 @@ def _find_dominant(said: Sequence[Said]) -> str:
     return f"{answer} ({count} of {total})" if count >= DOMINANT * total else ""
 
 
-def _answer_of(said: Said) -> str:
+def _answer_of(text: str, detail: str) -> str:
     """Return the known answer that a response gives, or all of a response that is short."""
-    kind, _, answer = said.detail.partition(": ")
-    if kind == "another answer":
+    kind, _, answer = detail.partition(": ")
+    if kind == _ANOTHER:
         return answer
-    keys = name_keys(said.text)
-    return keys[0] if keys and kind == "no accepted answer" else ""
+    keys = name_keys(text) if kind == _NONE else ()
+    return keys[0] if keys else ""
 
 
-def _find_near_miss(question: Question, said: Sequence[Said]) -> str:
+def _find_near_miss(question: Question, said: _Said | None) -> str:
     """Return the words of a response that are almost an accepted answer, and that answer."""
-    if question.answer_type is not AnswerType.NAME:
+    if said is None or question.answer_type is not AnswerType.NAME:
         return ""
     wanted = {
         key: answer
@@ -112,17 +145,27 @@ def _find_near_miss(question: Question, said: Sequence[Said]) -> str:
         for key in name_keys(answer)
         if len(key) >= _SHORTEST and not any(character.isdigit() for character in key)
     }
-    for one in sorted(said, key=lambda one: (-one.count, one.text)):
-        if one.detail.startswith(("another answer", "other answers")):
-            continue  # a name of its own, however close
-        for words in _runs(one.text, sorted({key.count(" ") + 1 for key in wanted})):
+    pieces = {piece for key in wanted for piece in untouched_pieces(key, _most_wrong(key))}
+    lengths = sorted({key.count(" ") + 1 for key in wanted})
+    close = [
+        (-count, text)
+        for text, count, letters in zip(said.text, said.count, said.outline, strict=True)
+        if letters is None or any(piece in letters for piece in pieces)
+    ]
+    for _, text in sorted(close):
+        for words in _runs(text, lengths):
             if words in wanted:
                 continue
             for key, answer in wanted.items():
-                most = 2 if len(key) >= _TWO_WRONG else 1
+                most = _most_wrong(key)
                 if 0 < OSA.distance(words, key, score_cutoff=most) <= most:
                     return f"{words} for {answer}"
     return ""
+
+
+def _most_wrong(key: str) -> int:
+    """Return how many letters of a name may be wrong in a near miss."""
+    return 2 if len(key) >= _TWO_WRONG else 1
 
 
 def _find_too_long(question: Question, most_characters: float) -> str:

@@ -1,17 +1,41 @@
 """Signs that the accepted answers are at fault."""
 
-import pytest
+import random
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from attrib.data.questions import AnswerType, Question, Split
-from attrib.sampling.suspects import Reason, Said, Suspect, find_suspects
+import polars as pl
+import pytest
+from rapidfuzz.distance import OSA
+
+from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
+from attrib.sampling import suspects
+from attrib.sampling.graders import make_grader
+from attrib.sampling.grading import Response, Verdict
+from attrib.sampling.normalise import ARTICLES, BREAK, name_keys, split_names
+from attrib.sampling.outlines import outline, untouched_pieces
+from attrib.sampling.suspects import Reason, Suspect, find_suspects
+
+
+class Said(NamedTuple):
+    text: str
+    count: int
+    detail: str
 
 
 def ask(*answers: str, answer_type: AnswerType = AnswerType.NAME) -> Question:
     return Question(*("q", "d", Split.TRAIN, "?", answers, answer_type, None, None, "f", None))
 
 
+def to_frame(responses: dict[str, Sequence[Said]]) -> pl.DataFrame:
+    """Return responses as a query gives them, ordered by text."""
+    rows = [(question, *one) for question, said in responses.items() for one in sorted(said)]
+    names = {"question_id": pl.String, "text": pl.String, "count": pl.Int64, "detail": pl.String}
+    return pl.DataFrame(rows, names, orient="row")
+
+
 def signs(question: Question, *said: Said, room: float = 60) -> dict[Reason, str]:
-    found = find_suspects([question], {"q": said}, room)
+    found = find_suspects([question], to_frame({"q": said}), room)
     assert all(isinstance(one, Suspect) and one.question_id == "q" for one in found)
     return {one.reason: one.detail for one in found}
 
@@ -67,3 +91,104 @@ def test_answers_that_do_not_fit() -> None:
         Reason.TOO_LONG: "61 characters, about 60 fit into a rollout"
     }
     assert signs(ask("x" * 61, "short")) == {}
+
+
+PARTS = (
+    "Paris", "The", "an", "a", "Ant", "lyon", "St", "st.", "Saint", "Mt", "U.S.A.", "J. K.", "A.",
+    "one", "twenty-six", "26", "may", "May", "first", "1st", "1,000", "3/14/1999", "km", "feet",
+    "King's", "d'Ivoire", "o'two", "a's", "one's", "k'm", "t'wo", "x'an", "dogs'", "it'S", "The.",
+    "R&B", "C#", "50%", "naïve", "São", "_a_", "a-b", "well-known", "e.g.", "vitamin", "US", "us",
+    "I", "(in)", "n`t", "3.14", "x\ny", "e", "of", "the,", "the!", "Bay", "Pigs",
+)  # fmt: skip
+BLANKS = (" ", " ", " ", ", ", ". ", "\n", "-", "", "'", " _")
+
+
+def make_texts(count: int) -> Iterator[str]:
+    rng = random.Random(0)
+    for _ in range(count):
+        parts = rng.choices(PARTS, k=rng.randrange(1, 5))
+        yield "".join(part + rng.choice(BLANKS) for part in parts) + rng.choice(("", "", ".", "!"))
+
+
+def drop_articles(words: list[str]) -> str:
+    return "".join(word for word in words if word not in {*ARTICLES, BREAK})
+
+
+def test_an_outline_is_that_of_the_key_and_of_the_words() -> None:
+    texts = list(dict.fromkeys(make_texts(10_000)))
+    outlines = pl.DataFrame({"text": texts}).select(outline(pl.col("text"))).to_series()
+    clear = 0
+    for text, letters in zip(texts, outlines, strict=True):
+        if letters is None:
+            continue
+        clear += 1
+        keys = name_keys(text)
+        assert letters == drop_articles(keys[0].lower().split(" ") if keys else []), text
+        assert letters == drop_articles(split_names(text).folded), text
+    assert clear > 1_000
+
+
+@pytest.mark.parametrize("text", ["It is Paris, I think!", "the well-known (x)", "King's Lynn", ""])
+def test_common_texts_have_outlines(text: str) -> None:
+    assert pl.select(outline(pl.lit(text))).item() is not None
+
+
+def test_a_piece_survives_every_edit() -> None:
+    rng = random.Random(0)
+    keys = ["quetzal", "lions", "a b c", "new york", "guatemala quetzal", "ab cd ef gh ij"]
+    reached = set()
+    for _ in range(20_000):
+        key = rng.choice(keys)
+        edits = 2 if len(key) >= 11 else 1
+        letters = list(key)
+        for _ in range(rng.randrange(edits + 1)):
+            at = rng.randrange(len(letters) - 1)
+            change = rng.randrange(4)
+            letters[at : at + 2] = (
+                [letters[at + 1], letters[at]], [letters[at]], ["x", letters[at + 1]],
+                [letters[at], rng.choice("x "), letters[at + 1]],
+            )[change]  # fmt: skip
+        changed = "".join(letters)
+        distance = OSA.distance(changed, key)
+        if distance <= edits:
+            reached.add((key, distance))
+            pieces = untouched_pieces(key, edits)
+            assert any(piece in changed.replace(" ", "") for piece in pieces), (key, changed)
+    assert len(reached) == 2 * len(keys) + 2  # of 0 and 1 edits, and of 2 in the long ones
+
+
+def test_no_sign_is_lost_by_looking_at_outlines_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    responses, questions = made_up_responses()
+    frame = to_frame(responses)
+    found = find_suspects(questions, frame, 12)
+    monkeypatch.setattr(suspects, "outline", lambda text: pl.lit(None, pl.String))
+    assert found == find_suspects(questions, frame, 12)  # every text read closely
+    assert {one.reason for one in found} == set(Reason)
+    assert 20 < len({one.question_id for one in found}) < 300
+
+
+def made_up_responses() -> tuple[dict[str, list[Said]], list[Question]]:
+    """Return wrong responses to real questions: other answers, misspelled ones, odd texts."""
+    rng = random.Random(0)
+    everything = load_worldfacts()
+    questions = rng.sample(everything, 300)
+    odd = list(make_texts(3_000))
+    grader = make_grader("match", everything)
+    responses: dict[str, list[Said]] = {}
+    for question in questions:
+        texts = rng.sample(odd, 6)
+        texts += [f"It is {rng.choice(everything).answers[0]}." for _ in range(4)]
+        texts += [f"The {text}" for text in texts[:2]]
+        for form in ("I think it's {}", "{}."):
+            letters = list(rng.choice(question.answers))
+            at = rng.randrange(len(letters))
+            letters[at : at + 2] = letters[at : at + 2][::-1] if rng.random() < 0.5 else "q"
+            texts.append(form.format("".join(letters)))
+        distinct = list(dict.fromkeys(texts))
+        graded = grader.grade([Response(question, text, False) for text in distinct])
+        responses[question.question_id] = [
+            Said(text, rng.choice((1, 1, 2, 20)), one.detail)
+            for text, one in zip(distinct, graded, strict=True)
+            if one.verdict is Verdict.INCORRECT
+        ]
+    return responses, questions
