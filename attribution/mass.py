@@ -3,6 +3,8 @@
 For every question the accepted answers, with every end that a response may have, go through the
 model once on a prefix tree. Their summed probability is a lower bound on that of a right response.
 With the phrasings that the base was heard to use (`attribution.phrasings`) it is a sharper one.
+Questions are taken in the order of their prompts, so that a forward runs once what those of one
+wording share.
 """
 
 from collections.abc import Sequence
@@ -47,8 +49,7 @@ def measure_masses(
     groups: list[Group] = []
     answers_of: dict[str, int] = {}  # how many of a question's targets are accepted answers
     for question in questions:
-        ended = (responder.targets(answer) for answer in question.answers)
-        targets = list(dict.fromkeys(chain.from_iterable(ended)))
+        targets = accepted_targets(responder, question)
         answers_of[question.question_id] = len(targets)
         targets = list(dict.fromkeys([*targets, *(phrasings or {}).get(question.question_id, ())]))
         groups.append(
@@ -60,30 +61,35 @@ def measure_masses(
             )
         )
     entropies, longest = _entropies(samples), responder.sampling.max_new_tokens
-    rows = []
+    rows = {}
     with track("Measuring probabilities", len(questions), "questions") as advance:
-        for forest in plant(groups, TOKENS_AT_ONCE):
+        for forest in plant(sorted(groups, key=lambda group: group.prompt), TOKENS_AT_ONCE):
             logprob_K, rank_K = _score(policy, forest)
             for group, targets_G in zip(forest.groups, forest.targets, strict=True):
                 logprob_G = np.array([logprob_K[target_T].sum() for target_T in targets_G])
                 own_G = logprob_G[: answers_of[group.question_id]]
                 best = int(own_G.argmax())
                 apart = disjoint(group.completions, longest)
-                rows.append(
-                    {
-                        "arm_id": arm_id,
-                        "question_id": group.question_id,
-                        "greedy_rank": int(rank_K[targets_G[best]].max()),
-                        "logprob": float(own_G[best]),
-                        "mass_low": float(min(np.exp(own_G).sum(), 1.0)),
-                        "mass_found": None
-                        if phrasings is None
-                        else float(min(np.exp(logprob_G[apart]).sum(), 1.0)),
-                        "entropy": entropies.get(group.question_id),
-                    }
-                )
+                rows[group.question_id] = {
+                    "arm_id": arm_id,
+                    "question_id": group.question_id,
+                    "greedy_rank": int(rank_K[targets_G[best]].max()),
+                    "logprob": float(own_G[best]),
+                    "mass_low": float(min(np.exp(own_G).sum(), 1.0)),
+                    "mass_found": None
+                    if phrasings is None
+                    else float(min(np.exp(logprob_G[apart]).sum(), 1.0)),
+                    "entropy": entropies.get(group.question_id),
+                }
             advance(len(forest.groups))
-    return pl.DataFrame(rows, schema_overrides={"entropy": pl.Float64, "mass_found": pl.Float64})
+    ordered = [rows[question.question_id] for question in questions]
+    return pl.DataFrame(ordered, schema_overrides={"entropy": pl.Float64, "mass_found": pl.Float64})
+
+
+def accepted_targets(responder: Responder[Engine], question: Question) -> list[tuple[int, ...]]:
+    """Return the accepted answers with every end that a response may have, each once."""
+    ended = (responder.targets(answer) for answer in question.answers)
+    return list(dict.fromkeys(chain.from_iterable(ended)))
 
 
 @torch.inference_mode()
