@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts lint types clean
+.PHONY: demo test test-vllm check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
@@ -43,6 +43,12 @@ benchmark-training: .venv/.dev-ready
 DATA ?= ../shared/data
 benchmark-facts: .venv/.local-ready
 	.venv/bin/python benchmarks/facts.py $(DATA)
+
+# Store and buckets, pass@k, probabilities of accepted answers (ten minutes); on a quiet machine.
+benchmark-scale: .venv/.dev-ready
+	.venv/bin/python benchmarks/store.py
+	.venv/bin/python benchmarks/passk.py
+	.venv/bin/python benchmarks/mass.py
 
 lint: .venv/.dev-ready
 	.venv/bin/ruff check .

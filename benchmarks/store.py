@@ -223,13 +223,13 @@ def run_bucket(path: Path, n: int) -> dict[str, float]:
             "from attrib.cli import app\n"
             "try: app(sys.argv[1:])\n"
             "except SystemExit as end: assert not end.code, end\n"
-            "print(time.perf_counter() - began,"
+            "print(time.perf_counter() - began, time.process_time(),"
             " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
         )
         command = [sys.executable, "-c", script, "bucket", "--k", str(n), "--db", str(path)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        seconds, gigabytes = done.stdout.splitlines()[-1].split()
-        found |= {f"{name}_seconds": float(seconds), f"{name}_gb": float(gigabytes)}
+        seconds, cpu, gigabytes = map(float, done.stdout.splitlines()[-1].split())
+        found |= {f"{name}_seconds": seconds, f"{name}_cpu": cpu, f"{name}_gb": gigabytes}
     return found
 
 
