@@ -13,7 +13,6 @@ from attrib.sampling.normalise import ARTICLES, SYNONYMS
 
 _SPOKEN_OR_ACCENT = r"[&+#%`]"
 _INITIAL = r"(?:^|[^a-z0-9])[a-z]\."
-_DATE = r"\d[-/]\d"
 _CHANGING = "|".join(sorted({*TRIGGERS, *SYNONYMS}, key=len, reverse=True))
 _HAS_CHANGING = rf"(?:^|[^a-z0-9])(?:{_CHANGING})(?:[^a-z0-9]|$)"
 _POSSESSIVE = r"'s([^a-z0-9]|$)"
@@ -21,20 +20,19 @@ _ARTICLE = rf"\b(?:{'|'.join(sorted(ARTICLES, key=len, reverse=True))})\b"
 
 
 def outline(text: pl.Expr) -> pl.Expr:
-    """Return the letters and digits of texts in lower case, without articles.
+    """Return the letters of texts in lower case, without articles.
 
-    Null where folding may change a word: other than ASCII, initials, numbers in words, dates, units
-    and other synonyms, signs that are spoken. For all others: texts with one first name key have
-    one outline, and it contains the words of every `split_names`, articles left out, as one piece.
+    Null where folding may change a word: other than ASCII, figures, numbers in words, initials,
+    units and other synonyms, signs that are spoken. For all others: texts with one first name key
+    have one outline, and it is that of the words of `split_names` as well.
     """
     lower = text.str.to_lowercase()
     joined = lower.str.replace_all(_POSSESSIVE, " s$1").str.replace_all("'", "", literal=True)
     spaced = joined.str.replace_all(r"[^a-z0-9]+", " ")
     changes = pl.any_horizontal(
-        text.str.contains(r"[^\x00-\x7f]"),
+        text.str.contains(r"[^\x00-\x7f]|[0-9]"),
         text.str.contains(_SPOKEN_OR_ACCENT),
         lower.str.contains(_INITIAL),
-        lower.str.contains(_DATE),
         lower.str.contains(_HAS_CHANGING),
         joined.str.contains(_HAS_CHANGING),
     )
