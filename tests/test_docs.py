@@ -37,7 +37,7 @@ def test_the_command_reference_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_in_the_pages_exist(page: str) -> None:
-    for line in re.findall(r"^attrib [^#\n]+", read(page), flags=re.MULTILINE):
+    for line in re.findall(r"(?:^|`)(attrib (?![\[-])[^#\n`]+)", read(page), flags=re.MULTILINE):
         arguments = shlex.split(line)[1:]
         command = GROUP
         while arguments and arguments[0] in getattr(command, "commands", {}):
