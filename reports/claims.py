@@ -34,6 +34,7 @@ from attrib.roles import Role
 
 FEW_QUESTIONS = 1000  # below this many training questions a study is called small
 NEVER_CORRECT = "never-correct"
+PAPER_SHARES = (0.18, 0.83)  # of the data and of the gain, as arXiv 2605.07153 reports them
 REFERENCE = (
     "For reference, not a result of this study: Yang et al. 2026 (arXiv 2605.07153) report that "
     "questions never correct in 128 rollouts, about 18\u00a0% of their training data, produced "

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
+from attrib.analyses import ANSWERS, KINDS
 from attrib.analysis.buckets import Bucket
 from attrib.analysis.intervals import wilson_interval
 from attrib.reports.collect_effects import Effects, Material, Place, read_material
@@ -19,6 +20,7 @@ from attrib.reports.records_arms import (
     BudgetPoint,
     Comparison,
     Elsewhere,
+    GroupPart,
     PassAt,
     Run,
     Trained,
@@ -29,6 +31,7 @@ from attrib.roles import Role
 from attrib.store import Store
 
 HELD_OUT = "held-out"
+GROUP = "held-out:"  # begins the name of a group of held-out questions
 TRAINING = "train:"  # begins the name of a bucket in `effects.evaluated_on`
 BASELINES = ("majority", "chain_of_thought")
 EVALUATED = ("done", "exhausted")  # runs in any other state have no part in the effects
@@ -124,6 +127,8 @@ def _make_arm(material: Material, place: Place, full_reached: frozenset[float]) 
                 key=lambda one: one.k,
             )
         ),
+        parts=tuple(_find_parts(effects, at)),
+        answers={name: one for name in ANSWERS if (one := find(name)) is not None},
     )
 
 
@@ -191,6 +196,22 @@ def _average(reached: pl.DataFrame, gain: Estimate, *, planned: bool) -> BudgetP
     counts = ("updates", "rollouts", "informative_groups", "gradient_tokens")
     means = reached.select(pl.col(counts).mean()).row(0, named=True)
     return BudgetPoint(planned=planned, runs=reached.height, gain=gain, **means)
+
+
+def _find_parts(effects: Effects, at: float | None) -> Iterable[GroupPart]:
+    """Yield the parts of a gain by kind of group, in the order of `KINDS`."""
+    for on in sorted({on for statistic, on in effects if statistic == "gain_part"}):
+        kind, _, label = on.removeprefix(GROUP).partition("=")
+        gain = _choose(effects, "gain_part", on, at)
+        if kind in KINDS and gain is not None:
+            yield GroupPart(
+                kind=kind,
+                label=label,
+                gain=gain,
+                learned=_choose(effects, "learned_part", on, at),
+                lost=_choose(effects, "lost_part", on, at),
+                within=_choose(effects, "gain", on, at),
+            )
 
 
 def _find_elsewhere(effects: Effects, at: float | None) -> Iterable[Elsewhere]:

@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from scipy import special  # type: ignore[import-untyped, unused-ignore]
 
 from attrib.analysis.intervals import mean_interval
+from attrib.reports.collect_arms import bucket_order
 from attrib.reports.records_arms import Arm
-from attrib.reports.records_training import Change, Masses, Transitions
+from attrib.reports.records_training import (
+    BucketTransitions,
+    Change,
+    Masses,
+    MassMove,
+    Transitions,
+)
 from attrib.reports.values import Estimate
 from attrib.roles import Role
 from attrib.store import Store
@@ -48,6 +55,11 @@ JOIN final AS after ON after.arm_id = pairs.arm_id AND after.question_id = befor
 JOIN asked ON asked.question_id = before.question_id
 """
 TALLY = f"SELECT arm_id, change, count(*) AS questions FROM ({OUTCOMES}) GROUP BY ALL ORDER BY ALL"
+BUCKET_TALLY = f"""
+SELECT arm_id, bucket, change, count(*) AS questions FROM ({OUTCOMES})
+JOIN (SELECT question_id, bucket FROM buckets WHERE bucketing_id = $bucketing_id)
+USING (question_id) GROUP BY ALL ORDER BY ALL
+"""
 CHANGED = f"""
 SELECT arm_id, change, question, answers, before, after
 FROM ({OUTCOMES}) WHERE change IN ('learned', 'lost')
@@ -100,6 +112,34 @@ def collect_transitions(
     return tuple(transitions)
 
 
+def collect_bucket_transitions(
+    store: Store, arms: Iterable[Arm], base: Arm | None, bucketing_id: str
+) -> tuple[BucketTransitions, ...]:
+    """Return the tally of training questions per arm and bucket, hardest bucket first."""
+    arms = tuple(arm for arm in arms if arm.runs)
+    if base is None or not base.runs or not arms:
+        return ()
+    pairs = {run.arm_id: _base_of(base, run.seed) for arm in arms for run in arm.runs}
+    tally = store.read(
+        BUCKET_TALLY,
+        arm_ids=list(pairs),
+        base_ids=list(pairs.values()),
+        split="train",
+        bucketing_id=bucketing_id,
+    )
+    found = []
+    for arm in arms:
+        mine = tally.filter(_is_run_of(arm))
+        for bucket in sorted(mine["bucket"].unique(), key=bucket_order):
+            counts: Counter[str] = Counter()
+            of_bucket = mine.filter(pl.col("bucket") == bucket)
+            for change, questions in of_bucket.select("change", "questions").iter_rows():
+                counts[change.replace(" ", "_")] += questions
+            names = ("kept", "learned", "lost", "still_wrong", "ungraded")
+            found.append(BucketTransitions(arm, bucket, *(counts[name] for name in names)))
+    return tuple(found)
+
+
 def _base_of(base: Arm, seed: int) -> str:
     same = (run.arm_id for run in base.runs if run.seed == seed)
     return next(same, base.runs[0].arm_id)
@@ -138,6 +178,24 @@ def collect_masses(store: Store, arms: Iterable[Arm], base: Arm | None) -> tuple
             )
         )
     return tuple(rows)
+
+
+def collect_mass_moves(store: Store, arms: Iterable[Arm], base: Arm | None) -> tuple[MassMove, ...]:
+    """Return each arm's masses beside the base's, by question, where both were measured."""
+    if base is None:
+        return ()
+    everything = [base, *arms]
+    arm_ids = sorted({run.arm_id for arm in everything for run in arm.runs})
+    masses = store.read(MASSES, arm_ids=arm_ids)
+    before = _mean_over_seeds(masses, base)
+    moves = []
+    for arm in everything[1:]:
+        both = before.join(_mean_over_seeds(masses, arm), on="question_id", suffix="_after")
+        both = both.sort("question_id")
+        if not both.is_empty():
+            before_Q, after_Q = both["mass_low"], both["mass_low_after"]
+            moves.append(MassMove(arm, tuple(before_Q), tuple(after_Q)))
+    return tuple(moves)
 
 
 def _is_run_of(arm: Arm) -> pl.Expr:

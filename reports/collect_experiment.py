@@ -5,7 +5,12 @@ reads.
 """
 
 from attrib.reports.collect_arms import HELD_OUT, collect_trained
-from attrib.reports.collect_changes import collect_masses, collect_transitions
+from attrib.reports.collect_changes import (
+    collect_bucket_transitions,
+    collect_mass_moves,
+    collect_masses,
+    collect_transitions,
+)
 from attrib.reports.collect_ledger import collect_curves, collect_ledger
 from attrib.reports.records_training import Experiment
 from attrib.roles import Role
@@ -34,6 +39,8 @@ def collect_experiment(store: Store, experiment_id: str, bucketing_id: str) -> E
         curves=collect_curves(store, [arm for arm in arms if arm.role in DRAWN]),
         transitions=collect_transitions(store, arms, base, bucketing_id, HELD_OUT),
         training_transitions=collect_transitions(store, arms, base, bucketing_id, "train"),
+        bucket_transitions=collect_bucket_transitions(store, arms, base, bucketing_id),
         masses=collect_masses(store, arms, base),
+        mass_moves=collect_mass_moves(store, arms, base),
         siblings=tuple(one for one in everything if one is not trained),
     )

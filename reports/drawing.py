@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from attrib.reports.records_arms import Arm
 from attrib.reports.svg import (
     BLUE,
     GREEN,
@@ -29,7 +30,8 @@ from attrib.reports.svg import (
     VERMILLION,
     inline_svg,
 )
-from attrib.reports.text import percent
+from attrib.reports.text import percent, show
+from attrib.roles import Role
 
 WIDTH_INCHES = 7.6
 PERCENT = FuncFormatter(lambda value, _: percent(value))
@@ -82,12 +84,24 @@ def bucket_colour(bucket: str) -> str:
     return _COLOURS.get(bucket, INK)
 
 
+def arm_colour(arm: Arm) -> str:
+    """Return the colour of an arm: of its subset, grey for controls, the ink for the others."""
+    if arm.role in (Role.MATCHED_RANDOM, Role.MATCHED_COMPLEMENT):
+        return MUTED
+    return bucket_colour(arm.subset)
+
+
 def axis_limits(axes: Axes) -> tuple[float, float]:
     """Return where the horizontal axis ends if it has been fixed, else no ends."""
     if axes.get_autoscalex_on():
         return -np.inf, np.inf
     low, high = axes.get_xlim()
     return float(low), float(high)
+
+
+def name_panel(arm: Arm) -> str:
+    """Return the name of an arm, short enough for one of three panels."""
+    return "as many random" if arm.role is Role.MATCHED_RANDOM else show(arm.label, 26)
 
 
 def name_rows(axes: Axes, names: Sequence[str]) -> None:
@@ -110,21 +124,24 @@ def make_panels(
     *,
     left_inches: float,
     gap_inches: float,
+    top_inches: float = 0.55,
     **shared: Any,
 ) -> tuple[Figure, Any]:
     """Return a figure of small panels under room for a legend, and the panels, (down, across).
 
+    `top_inches` is that room, and that of the titles.
+
     Margins are given, not found out: with many panels that takes most of the time.
     """
-    top, bottom, right, between = 0.55, 0.5, 0.08, 0.12
-    height = top + bottom + down * each_inches + (down - 1) * gap_inches
+    bottom, right, between = 0.5, 0.08, 0.12
+    height = top_inches + bottom + down * each_inches + (down - 1) * gap_inches
     figure = Figure(figsize=(WIDTH_INCHES, height))
     panel_width = (WIDTH_INCHES - left_inches - right - (across - 1) * between) / across
     panels = figure.subplots(down, across, squeeze=False, **shared)
     figure.subplots_adjust(
         left=left_inches / WIDTH_INCHES,
         right=1 - right / WIDTH_INCHES,
-        top=1 - top / height,
+        top=1 - top_inches / height,
         bottom=bottom / height,
         wspace=between / panel_width,
         hspace=gap_inches / each_inches,

@@ -6,12 +6,12 @@ end as planned.
 
 from matplotlib.axes import Axes
 
-from attrib.reports.claims import share_of_data
+from attrib.reports.claims import PAPER_SHARES, share_of_data
 from attrib.reports.drawing import (
     PERCENT,
     Drawing,
+    arm_colour,
     axis_limits,
-    bucket_colour,
     finish,
     make_plot,
     name_rows,
@@ -20,8 +20,8 @@ from attrib.reports.drawing import (
 from attrib.reports.records import Study
 from attrib.reports.records_arms import Arm
 from attrib.reports.records_training import Experiment
-from attrib.reports.svg import INK, MUTED, PAPER
-from attrib.reports.text import percent, show
+from attrib.reports.svg import GRID, INK, MUTED, PAPER
+from attrib.reports.text import percent, percent_interval, show
 from attrib.reports.values import Estimate
 from attrib.roles import Role
 
@@ -67,6 +67,63 @@ def draw_accuracy(experiment: Experiment) -> Drawing:
             f"{arm.label} {percent(arm.accuracy.value, 1)}" for arm in arms if arm.accuracy
         )
         return finish(figure, "figure-accuracy", "Held-out accuracy by arm", f"{show(told, 2000)}.")
+
+
+def draw_claim(study: Study, experiment: Experiment) -> Drawing:
+    """Return for each subset alone its share of the data and of the gain, the paper's beside it."""
+    arms = list_claimed(experiment)
+    names = [show(arm.subset, 40) if arm.role is Role.ONLY else "… as many random" for arm in arms]
+    with styled():
+        figure, axes = make_plot(0.4 * (len(arms) + 1) + 0.9)
+        low = min([0.0, *(arm.share.low for arm in arms if arm.share and arm.share.low)])
+        high = max([1.0, *(arm.share.high for arm in arms if arm.share and arm.share.high)])
+        low, high = max(low, _SHARE_LIMITS[0]), min(high, _SHARE_LIMITS[1])
+        axes.set_xlim(low - 0.03, high + 0.03)
+        for row, arm in enumerate(arms):
+            part = share_of_data(study, arm) or 0.0
+            value = arm.share.value if arm.share else None
+            if arm.share is not None and value is not None:
+                axes.plot([part, value], [row, row], color=GRID, linewidth=7, zorder=1,
+                          solid_capstyle="butt")  # fmt: skip
+                _draw_estimate(axes, row, arm.share, arm)
+            axes.plot(part, row, "|", color=INK, markersize=15, markeredgewidth=2.5)
+            told = "undefined" if value is None else percent_interval(arm.share)
+            _annotate_end(axes, row, f"{percent(part)} → {told}")
+        row = len(arms)
+        axes.plot(PAPER_SHARES, [row, row], color=GRID, linewidth=7, zorder=1,
+                  solid_capstyle="butt")  # fmt: skip
+        axes.plot(PAPER_SHARES[0], row, "|", color=MUTED, markersize=15, markeredgewidth=2.5)
+        axes.plot(PAPER_SHARES[1], row, "*", color=MUTED, markersize=9, markerfacecolor=PAPER)
+        _annotate_end(axes, row, f"{percent(PAPER_SHARES[0])} → {percent(PAPER_SHARES[1])}", MUTED)
+        axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate("full arm", (1, 1), (4, 2), xycoords=("data", "axes fraction"),
+                      textcoords="offset points")  # fmt: skip
+        name_rows(axes, [*names, "the paper, never-correct"])
+        axes.xaxis.set_major_formatter(PERCENT)
+        axes.set_xlabel("stroke: share of training questions → mark: share of the full arm's gain")
+        told = "; ".join(
+            f"{arm.label}: {percent(share_of_data(study, arm))} of the data, "
+            f"{percent(arm.share.value) if arm.share else 'no'} of the gain"
+            for arm in arms
+        )
+        return finish(figure, "figure-claim", "Share of data against share of gain",
+                      f"{show(told, 2000)}.")  # fmt: skip
+
+
+def list_claimed(experiment: Experiment) -> list[Arm]:
+    """Return the subsets trained on alone that are compared, each before its random control."""
+    arms = []
+    for arm in experiment.arms:
+        if arm.role is Role.ONLY and arm.is_compared:
+            control = experiment.find(Role.MATCHED_RANDOM, arm.subset)
+            arms += [arm, control] if control is not None and control.is_compared else [arm]
+    return arms
+
+
+def _annotate_end(axes: Axes, row: int, text: str, colour: str = INK) -> None:
+    """Write at the right end of a row."""
+    axes.annotate(text, (1, row), (8, 0), xycoords=("axes fraction", "data"),
+                  textcoords="offset points", va="center", color=colour)  # fmt: skip
 
 
 def draw_shares(study: Study, experiment: Experiment) -> Drawing:
@@ -117,7 +174,7 @@ def _draw_seeds(axes: Axes, row: int, arm: Arm) -> None:
         if run.accuracy is not None and run.accuracy.value is not None
     ]
     if len(values) > 1:
-        colour = INK if arm.role is Role.FULL else bucket_colour(arm.subset)
+        colour = arm_colour(arm)
         heights = [row - 0.3] * len(values)
         axes.plot(values, heights, ".", color=colour, markersize=5, markeredgewidth=0, alpha=0.75)
 
@@ -128,7 +185,7 @@ def _draw_estimate(axes: Axes, row: int, estimate: Estimate, arm: Arm) -> None:
     The mark is hollow where the arm may not be compared; arrows stand where the axis ends first.
     """
     assert estimate.value is not None
-    colour = INK if arm.role is Role.FULL else bucket_colour(arm.subset)
+    colour = arm_colour(arm)
     left, right = axis_limits(axes)
     if estimate.low is not None and estimate.high is not None:
         low, high = max(estimate.low, left), min(estimate.high, right)

@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from attrib.reports.drawing import (
     PERCENT,
     Drawing,
+    arm_colour,
     bucket_colour,
     finish,
     make_panels,
@@ -111,16 +112,9 @@ def list_budget_subsets(experiment: Experiment) -> list[str]:
     )
 
 
-def _line_colour(arm: Arm) -> str:
-    if arm.role is Role.FULL:
-        return INK
-    controls = (Role.MATCHED_RANDOM, Role.MATCHED_COMPLEMENT)
-    return MUTED if arm.role in controls else bucket_colour(arm.subset)
-
-
 def _draw_line(axes: Axes, arm: Arm, spent: Callable[[BudgetPoint], float]) -> None:
     """Draw an arm's gains, from nothing spent and nothing gained; its end hollow if it ran out."""
-    colour = _line_colour(arm)
+    colour = arm_colour(arm)
     shown = [(point, value) for point in arm.points if (value := point.gain.value) is not None]
     along = [0.0, *(spent(point) for point, _ in shown)]
     gains = [0.0, *(value for _, value in shown)]

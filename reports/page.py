@@ -8,12 +8,21 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from attrib.reports import tables_arms, tables_budgets, tables_gains, tables_study, tables_training
+from attrib.analyses import Analysis
+from attrib.reports import (
+    tables_analysis,
+    tables_arms,
+    tables_budgets,
+    tables_gains,
+    tables_study,
+    tables_training,
+)
 from attrib.reports.budgets import describe_siblings
 from attrib.reports.design import GRPO, describe_budget, describe_held_equal, method_of
+from attrib.reports.kinds import describe_parts, list_contrasted, list_kinds
 from attrib.reports.mechanism import describe_mechanism
 from attrib.reports.records import Study
-from attrib.reports.records_training import Experiment, Transitions
+from attrib.reports.records_training import Experiment, PassRun, Transitions
 from attrib.reports.tables import Table
 from attrib.reports.text import show
 from attrib.roles import Role
@@ -30,7 +39,7 @@ class Examples:
     lost_count: int
 
 
-def describe_study(study: Study) -> dict[str, object]:
+def describe_study(study: Study, analysis: Analysis) -> dict[str, object]:
     """Return the figures and tables about what there is before training."""
     from attrib.reports import figures  # matplotlib takes half a second: not before it is needed
 
@@ -44,11 +53,32 @@ def describe_study(study: Study) -> dict[str, object]:
         "dataset_table": tables_study.tabulate_datasets(study.datasets),
         "choice_table": tables_study.tabulate_choices(study),
         "sampling_settings": tables_study.tabulate_settings("Sampling", sample_set.settings),
+        **_describe_membership(analysis),
         "cut_settings": tables_study.tabulate_settings("Bucket cuts", study.bucketing.cuts),
     }
 
 
-def describe_experiment(study: Study, experiment: Experiment) -> dict[str, object]:
+def _describe_membership(analysis: Analysis) -> dict[str, object]:
+    from attrib.reports import figures_analysis
+
+    found = analysis.membership
+    if found is None:
+        return {"membership_figure": None, "why_no_membership": analysis.why_no_membership}
+    return {
+        "membership_figure": Markup(figures_analysis.draw_membership(found).svg),
+        "membership_sentences": tables_analysis.describe_membership(found),
+        "membership_tables": [
+            tables_analysis.tabulate_stability(found),
+            tables_analysis.tabulate_other_n(found),
+            tables_analysis.tabulate_mixture(found),
+            tables_analysis.tabulate_cuts(found),
+        ],
+    }
+
+
+def describe_experiment(
+    study: Study, analysis: Analysis, experiment: Experiment
+) -> dict[str, object]:
     """Return the figures, tables and sentences about training."""
     full = experiment.full
     settings = full.runs[0].settings if full and full.runs else ()
@@ -57,6 +87,9 @@ def describe_experiment(study: Study, experiment: Experiment) -> dict[str, objec
         **_describe_budgets(experiment),
         **_describe_other_gains(experiment),
         **_describe_training(experiment),
+        **_describe_kinds(experiment),
+        **_describe_crossings(analysis, experiment),
+        **_describe_moves(experiment),
         "run_table": tables_arms.tabulate_runs(experiment),
         "experiment_settings": tables_study.tabulate_settings("Experiment", experiment.settings),
         "arm_settings": tables_study.tabulate_settings(
@@ -71,7 +104,10 @@ def _describe_arms(study: Study, experiment: Experiment) -> dict[str, object]:
 
     evaluated = any(arm.accuracy and arm.accuracy.value is not None for arm in experiment.arms)
     parts = [arm for arm in experiment.arms if arm is not experiment.full]
+    claimed = figures_arms.list_claimed(experiment)
     return {
+        "claim_figure": Markup(figures_arms.draw_claim(study, experiment).svg) if claimed else None,
+        "claim_table": tables_arms.tabulate_claim(study, claimed),
         "role_table": tables_arms.tabulate_roles(experiment),
         "held_equal": describe_held_equal(experiment),
         "accuracy_figure": Markup(figures_arms.draw_accuracy(experiment).svg)
@@ -121,6 +157,75 @@ def _describe_other_gains(experiment: Experiment) -> dict[str, object]:
         "pass_after_table": tables_gains.tabulate_passes(experiment),
         "pass_after_sentence": tables_gains.describe_passes(experiment),
         "mass_table": tables_training.tabulate_masses(experiment.masses),
+    }
+
+
+def _describe_kinds(experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_analysis
+
+    base, full = experiment.base, experiment.full
+    split = [arm for arm in experiment.arms if arm.parts]
+    contrasted = [arm for arm in list_contrasted(experiment) if arm.parts]
+    others = [arm for arm in split if arm not in contrasted[:1]]
+    kinds = list_kinds(contrasted)
+    shown = [kind for kind in ("before", "reach") if kind in kinds]
+    groups = [kind for kind in ("relation", "popularity") if kind in kinds]
+    first = contrasted[:1] or [arm for arm in experiment.arms if arm.role is Role.FULL]
+    tally = [row for row in experiment.bucket_transitions if row.arm in first]
+    moved = bool(first) and bool(tally or (groups and first[0].parts))
+    answered = [arm for arm in contrasted if arm.answers]
+    return {
+        "kind_figure": Markup(figures_analysis.draw_parts(contrasted, shown).svg)
+        if shown
+        else None,
+        "kind_sentences": describe_parts(experiment),
+        "kind_tables": [tables_analysis.tabulate_part_overview(contrasted, one) for one in shown],
+        "transition_figure": Markup(figures_analysis.draw_transitions(first[0], groups, tally).svg)
+        if moved
+        else None,
+        "transition_arm": show(first[0].label) if first else "",
+        "group_tables": [tables_analysis.tabulate_part_overview(contrasted, one) for one in groups],
+        "bucket_transition_table": tables_analysis.tabulate_bucket_transitions(
+            experiment.bucket_transitions
+        ),
+        "part_tables": [tables_analysis.tabulate_parts(arm) for arm in (*contrasted[:1], *others)],
+        "answer_figure": Markup(figures_analysis.draw_answers(base, answered).svg)
+        if answered and base is not None and base.answers
+        else None,
+        "answer_sentence": tables_analysis.describe_answers(base, full),
+        "answer_tables": [
+            tables_analysis.tabulate_answers(base, experiment.arms, names)
+            for names in (tables_analysis.GREEDY_ANSWERS, tables_analysis.SAMPLED_ANSWERS)
+        ],
+    }
+
+
+def _describe_crossings(analysis: Analysis, experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_analysis
+
+    runs = [
+        PassRun(arm, one.seed, one.crossing, one.equivalent)
+        for one in analysis.passes
+        if (arm := experiment.find(one.role, one.subset)) is not None
+    ]
+    drawn = [(arm, [run for run in runs if run.arm is arm]) for arm in list_contrasted(experiment)]
+    drawn = [(arm, found) for arm, found in drawn if found]
+    return {
+        "crossing_figure": Markup(figures_analysis.draw_crossings(drawn).svg) if drawn else None,
+        "crossing_sentence": tables_analysis.describe_crossings(runs),
+        "crossing_table": tables_analysis.tabulate_crossings(runs),
+    }
+
+
+def _describe_moves(experiment: Experiment) -> dict[str, object]:
+    from attrib.reports import figures_analysis
+
+    contrasted = list_contrasted(experiment)
+    moves = [move for move in experiment.mass_moves if move.arm in contrasted]
+    return {
+        "move_figure": Markup(figures_analysis.draw_mass_moves(moves).svg) if moves else None,
+        "move_sentences": [tables_analysis.describe_mass_move(move) for move in moves],
+        "move_tables": [tables_analysis.tabulate_mass_move(move) for move in moves],
     }
 
 

@@ -4,6 +4,7 @@ Owns the names of arms and which of their numbers may be compared: those at a pl
 the budget that all runs of an arm, and of the full arm, have reached. Unknown is None.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from attrib.reports.values import Estimate, Setting
@@ -103,6 +104,23 @@ class PassAt:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupPart:
+    """What one group of held-out questions adds to an arm's gain.
+
+    `kind` is what questions are grouped by, `label` the group. `gain`, `learned` and `lost` are
+    parts of the gain over all questions and add up over the groups of a kind; `within` is the gain
+    of the group's own questions.
+    """
+
+    kind: str
+    label: str
+    gain: Estimate
+    learned: Estimate | None
+    lost: Estimate | None
+    within: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
 class Arm:
     """All runs (one a seed) of one role and subset, with their joint effects.
 
@@ -126,6 +144,9 @@ class Arm:
     elsewhere: tuple[Elsewhere, ...]
     baselines: tuple[Baseline, ...]
     passes: tuple[PassAt, ...]
+    parts: tuple[GroupPart, ...]
+    answers: Mapping[str, Estimate]
+    """Rates of answers by statistic, such as `one_answer` and `brier`."""
 
     @property
     def label(self) -> str:

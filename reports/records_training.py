@@ -6,6 +6,8 @@ None where it was not recorded.
 
 from dataclasses import dataclass
 
+from attrib.analysis.passk_crossing import Crossing
+from attrib.analysis.passk_equivalent import EquivalentAttempts
 from attrib.reports.records_arms import Arm, Trained
 from attrib.reports.values import Estimate
 
@@ -90,6 +92,46 @@ class Transitions:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketTransitions:
+    """Training questions of one bucket by greedy verdict before and after an arm, over seeds."""
+
+    arm: Arm
+    bucket: str
+    kept: int
+    learned: int
+    lost: int
+    still_wrong: int
+    ungraded: int
+
+    @property
+    def gradable(self) -> int:
+        """Return how many pairs of answers have a verdict on both sides."""
+        return self.kept + self.learned + self.lost + self.still_wrong
+
+
+@dataclass(frozen=True, slots=True)
+class PassRun:
+    """One run's pass@k against the base's: the differences, the crossing, and what one is worth."""
+
+    arm: Arm
+    seed: int
+    crossing: Crossing
+    equivalent: EquivalentAttempts
+
+
+@dataclass(frozen=True, slots=True)
+class MassMove:
+    """The probability of all accepted answers to each held-out question, before and after an arm.
+
+    Shape (Q,) each, means over seeds, of their plain forms only.
+    """
+
+    arm: Arm
+    before_Q: tuple[float, ...]
+    after_Q: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Masses:
     """Where an arm's probability lies on held-out questions, averaged over seeds.
 
@@ -113,6 +155,8 @@ class Experiment(Trained):
     curves: tuple[TrainingCurve, ...]
     transitions: tuple[Transitions, ...]
     training_transitions: tuple[Transitions, ...]
+    bucket_transitions: tuple[BucketTransitions, ...]
     masses: tuple[Masses, ...]
+    mass_moves: tuple[MassMove, ...]
     siblings: tuple[Trained, ...]
     """Other experiments on the same buckets, the newest first."""

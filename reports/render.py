@@ -2,14 +2,17 @@
 
 Owns the file: what `page` makes of the records is put in order by the template, and the file
 appears whole or not at all. Refuses studies that have no buckets.
-The page loads nothing and runs nothing (its own policy forbids both); texts of questions and models
-pass only through the template's autoescape. Equal studies give equal bytes: every time shown comes
-from the store.
+The page loads nothing and runs nothing but one small script that sorts and filters tables: its own
+policy names the hashes of that script and of the style sheet, and forbids all else. Texts of
+questions and models pass only through the template's autoescape. Equal studies give equal bytes:
+every time shown comes from the store.
 """
 
+import base64
 import contextlib
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from attrib import __version__
+from attrib.analyses import Analysis, analyze
 from attrib.analysis.buckets import never_correct_bound
 from attrib.errors import ConfigError
 from attrib.reports.claims import REFERENCE, Claims, count_evaluated, state_claims
@@ -55,14 +59,16 @@ def write_report(store: Store, output: Path, experiment_id: str | None = None) -
         ConfigError: `output` cannot be written.
     """
     study = collect_study(store, experiment_id)
+    chosen = study.experiment.experiment_id if study.experiment else ""
+    analysis = analyze(store, chosen, study.bucketing.bucketing_id)
     claims = state_claims(study)
     title = f"{HEADING} · {show(study.sample_set.model, 80)}"
-    page = render_page(study, claims, title).encode()
+    page = render_page(study, analysis, claims, title).encode()
     _replace(output, page)
     return ReportSummary(output, len(page), title, claims.headline.replace("\u00a0", " "))
 
 
-def render_page(study: Study, claims: Claims, title: str) -> str:
+def render_page(study: Study, analysis: Analysis, claims: Claims, title: str) -> str:
     """Return the page as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("attrib.reports", "templates"),
@@ -73,10 +79,13 @@ def render_page(study: Study, claims: Claims, title: str) -> str:
     )
     environment.filters.update(show=show, percent=percent, plural=plural, duration=duration)
     page = environment.get_template("report.html.j2")
+    style, script = _read_template("report.css"), _read_template("report.js")
     return page.render(
         heading=HEADING,
         title=title,
-        style=Markup(_read_template("report.css")),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_forbid_all_but(style, script),
         reference=REFERENCE,
         version=__version__,
         claims=claims,
@@ -85,8 +94,8 @@ def render_page(study: Study, claims: Claims, title: str) -> str:
         experiment=study.experiment,
         commands=_collect_commands(study),
         bound=never_correct_bound(study.bucketing.k),
-        **describe_study(study),
-        **(describe_experiment(study, study.experiment) if study.experiment else {}),
+        **describe_study(study, analysis),
+        **(describe_experiment(study, analysis, study.experiment) if study.experiment else {}),
     )
 
 
@@ -97,6 +106,16 @@ def _collect_commands(study: Study) -> tuple[str, ...]:
     settings += [experiment.settings] if experiment else []
     found = [find_setting(one, "command") for one in settings]
     return tuple(dict.fromkeys(show(command, 2000) for command in found if command))
+
+
+def _forbid_all_but(style: str, script: str) -> str:
+    """Return a content security policy that allows one style sheet and one script, by hash."""
+    hashes = (base64.b64encode(sha256(text.encode()).digest()).decode() for text in (style, script))
+    allowed = [f"'sha256-{one}'" for one in hashes]
+    return (
+        f"default-src 'none'; style-src {allowed[0]}; script-src {allowed[1]}; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def _read_template(name: str) -> str:

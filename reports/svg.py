@@ -1,10 +1,10 @@
 """A drawing becomes part of the page: matplotlib's SVG, cleaned for inlining.
 
 Owns what makes several drawings live on one page in light and dark: ids that nothing refers to go,
-the others get the
-figure's name in front; sentinel colours become CSS variables; sizes leave for CSS to decide; a
-title and a description are added for those who cannot see it. Name spaces and links to the outside
-go too.
+the others get the figure's name in front; sentinel colours become CSS variables, with the light
+theme's value where no style sheet is allowed; styles become attributes, which no policy forbids;
+sizes leave for CSS to decide; a title and a description are added for those who cannot see it. Name
+spaces and links to the outside go too.
 """
 
 import re
@@ -22,18 +22,19 @@ GREY = "#767676"
 
 _VARIABLES = {
     INK: "currentColor",
-    MUTED: "var(--muted)",
-    GRID: "var(--grid)",
-    PAPER: "var(--paper)",
-    VERMILLION: "var(--vermillion)",
-    PURPLE: "var(--purple)",
-    GREEN: "var(--green)",
-    BLUE: "var(--blue)",
-    GREY: "var(--grey)",
+    MUTED: "var(--muted,#5a6068)",
+    GRID: "var(--grid,#e3e5e8)",
+    PAPER: "var(--paper,#fff)",
+    VERMILLION: f"var(--vermillion,{VERMILLION})",
+    PURPLE: f"var(--purple,{PURPLE})",
+    GREEN: f"var(--green,{GREEN})",
+    BLUE: f"var(--blue,{BLUE})",
+    GREY: f"var(--grey,{GREY})",
 }
 _DROPPED = {"metadata", "style"}  # the style sheet would rule the whole page
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
-_FONT = re.compile(r"(font-size:\s*[\d.]+px)|font(?:-family)?:[^;]*?([\d.]+px)?[^;]*(?:;|$)")
+_FONT_SIZE = re.compile(r"[\d.]+px")
+_COLOUR = re.compile("|".join(_VARIABLES))
 _DECIMALS = re.compile(r"-?\d+\.\d{3,}")
 
 
@@ -76,6 +77,7 @@ def _clean(element: ElementTree.Element, name: str, referred: set[str]) -> None:
     """Rename one element, its ids and references, and shorten its numbers."""
     element.tag = _local(element.tag)
     attributes = {_local(key): value for key, value in element.attrib.items()}
+    attributes.update(_read_style(attributes.pop("style", "")))
     identity = attributes.pop("id", None)
     if identity in referred:
         attributes["id"] = f"{name}-{identity}"
@@ -85,10 +87,7 @@ def _clean(element: ElementTree.Element, name: str, referred: set[str]) -> None:
         if key in {"id", "href"}:
             continue
         value = _REFERENCE.sub(rf"url(#{name}-\1)", value)
-        for sentinel, variable in _VARIABLES.items():
-            value = value.replace(sentinel, variable)
-        if key == "style" and element.tag == "text":
-            value = _FONT.sub(_keep_font_size, value).strip(" ;")
+        value = _COLOUR.sub(lambda found: _VARIABLES[found[0]], value)
         attributes[key] = _DECIMALS.sub(lambda found: f"{float(found[0]):.2f}", value)
     element.attrib.clear()
     element.attrib.update(attributes)
@@ -97,12 +96,17 @@ def _clean(element: ElementTree.Element, name: str, referred: set[str]) -> None:
     element.tail = None
 
 
-def _keep_font_size(found: re.Match[str]) -> str:
-    """Leave the size of the letters, let the page choose the letters."""
-    if found[1]:
-        return found[1]
-    size = re.search(r"[\d.]+px", found[0])
-    return f"font-size: {size[0]};" if size else ""
+def _read_style(style: str) -> dict[str, str]:
+    """Return a style as attributes; of a font only the size, the page chooses the letters."""
+    attributes = {}
+    for declaration in filter(None, map(str.strip, style.split(";"))):
+        key, _, value = (part.strip() for part in declaration.partition(":"))
+        size = _FONT_SIZE.search(value)
+        if key == "font" and size:
+            attributes["font-size"] = size[0]
+        elif not key.startswith("font") or key == "font-size":
+            attributes[key] = value
+    return attributes
 
 
 def _referred(element: ElementTree.Element) -> list[str]:

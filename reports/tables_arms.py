@@ -4,9 +4,9 @@ Owns which columns are shown and how their cells read. An arm that did not end a
 row and is marked.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from attrib.reports.claims import share_of_data
+from attrib.reports.claims import PAPER_SHARES, share_of_data
 from attrib.reports.design import describe_seeds
 from attrib.reports.findings import ALONE, describe_finding, explain_missing_share
 from attrib.reports.records import Study
@@ -268,6 +268,26 @@ def tabulate_shares(study: Study, experiment: Experiment) -> Table:
             if arm is not experiment.full
             for missing in [explain_missing_share(experiment, arm)]
         ],
+    )
+
+
+def tabulate_claim(study: Study, arms: Sequence[Arm]) -> Table:
+    """Return share of data against share of gain of these arms, and what the paper reports."""
+    rows = [
+        (
+            show(arm.label),
+            percent(share_of_data(study, arm)),
+            percent_interval(arm.share),
+            count(arm.gain.questions if arm.gain else None),
+            count(arm.gain.seeds if arm.gain else None),
+        )
+        for arm in arms
+    ]
+    data, gain = (percent(one) for one in PAPER_SHARES)
+    return make_table(
+        "Share of the training questions and of the full arm's gain, with 95\u00a0% intervals",
+        ["Trained on", "Share of data", "Share of gain", "Held-out questions", "Seeds"],
+        [*rows, ("never-correct, in the paper", data, gain, "other models", UNKNOWN)],
     )
 
 

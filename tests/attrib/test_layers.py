@@ -21,13 +21,13 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"analysis", "errors"},
     "sampling": {"sampling", "data", "analysis", *BASE},
     "attribution": {"attribution", "sampling", "data", "analysis", *BASE},
-    "reports": {"reports", "data", "analysis", *BASE},
+    "analyses": {"attribution", "analysis", "errors", "roles", "store"},
+    "reports": {"reports", "analyses", "data", "analysis", *BASE},
 }
 COMMAND_LINE = {
     "",
     "__main__",
     "ablate_command",
-    "analyses",
     "analyze_command",
     "cli",
     "data_command",

@@ -6,7 +6,7 @@ are then estimated by `attribution.effects` itself.
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from attrib import analyses
 from attrib.analysis.buckets import assign_buckets
 from attrib.attribution.effect import store_effects
 from attrib.attribution.effects import estimate_effects
@@ -30,6 +31,10 @@ STRENGTH = {"never-correct": 0.95, "rarely-correct": 0.8, "sometimes-correct": 0
             "mostly-correct": 0.2, "always-correct": 0.0, "full": 1.0}  # fmt: skip
 GROUP_SIZE = 8
 GROUPS = 4
+HOSTILE = (
+    "<script>alert(1)</script> ]]> </style></svg> \u202eevil\u200f \x00\x07 {{ 7*7 }} $x^2$ 👩‍🔬 "
+    + "x" * 10_000
+)
 SCHEMAS: dict[str, dict[str, Any]] = {"masses": {"entropy": pl.Float64}}
 Members = NDArray[np.int64]
 
@@ -468,6 +473,23 @@ class Builder:
                      mass_low=float(np.exp(logprob)), entropy=None)  # fmt: skip
 
 
+@pytest.fixture(scope="session", autouse=True)
+def remember_membership() -> Iterator[None]:
+    """Find who is in which bucket once for the same counts: most studies here share theirs."""
+    find, known = analyses._find_membership, {}
+
+    def find_once(store: Store, bucketing_id: str, k: int, cuts: str) -> analyses.Membership:
+        counts = store.read("SELECT n, correct FROM buckets ORDER BY question_id")
+        key = (counts.write_csv(), k, cuts)
+        if key not in known:
+            known[key] = find(store, bucketing_id, k, cuts)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analyses, "_find_membership", find_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def whole_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file of the whole study, which most tests copy."""
@@ -505,3 +527,9 @@ def exhausted() -> Callable[..., Ending]:
         return Ending(status, detail, used)
 
     return end
+
+
+@pytest.fixture(scope="session")
+def hostile() -> str:
+    """Return a text that would run, break or stretch a careless page."""
+    return HOSTILE

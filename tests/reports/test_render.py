@@ -1,5 +1,7 @@
 """The page: whole, well-formed, self-contained, repeatable, and honest about what is missing."""
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
@@ -7,10 +9,9 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
-import polars as pl
 import pytest
 
-from attrib.analyses import ANSWERS
+from attrib.analyses import ANSWERS, analyze
 from attrib.attribution.effect import store_effects
 from attrib.attribution.effects import estimate_effects
 from attrib.errors import ConfigError, DataError
@@ -23,10 +24,6 @@ from attrib.store import Store
 Build = Callable[..., Store]
 Rendered = tuple["Page", str, ReportSummary]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
-HOSTILE = (
-    "<script>alert(1)</script> ]]> </style></svg> \u202eevil\u200f \x00\x07 {{ 7*7 }} $x^2$ 👩‍🔬 "
-    + "x" * 10_000
-)
 
 
 class Page(HTMLParser):
@@ -55,7 +52,7 @@ class Page(HTMLParser):
             self.problems.append(f"</{tag}> at {self.getpos()}")
 
     def handle_data(self, data: str) -> None:
-        if not self.open or self.open[-1] != "style":
+        if not self.open or self.open[-1] not in ("style", "script"):
             self.text.append(data)
 
     @property
@@ -77,7 +74,9 @@ def check_sound(page: Page, text: str) -> None:
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
     assert page.tags.count("h1") == 1
-    assert "script" not in page.tags
+    assert page.tags.count("script") == page.tags.count("style") == text.count("<script") == 1
+    assert not any(key == "style" for _, key, _ in page.attributes)
+    check_policy(page, text)
     referred = {
         value[1:] for _, key, value in page.attributes if key == "href" and value[:1] == "#"
     }
@@ -99,6 +98,18 @@ def check_sound(page: Page, text: str) -> None:
     assert "nan" not in re.findall(r"\bnan\b", text)
 
 
+def check_policy(page: Page, text: str) -> None:
+    """The page's own policy allows its style sheet and its script by their hashes, and no more."""
+    policies = [value for tag, key, value in page.attributes if value.startswith("default-src")]
+    allowed = []
+    for tag in ("style", "script"):
+        inside = text.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        allowed.append(f"{tag}-src 'sha256-{digest}'")
+    ends = ("base-uri 'none'", "form-action 'none'")
+    assert policies == ["; ".join(["default-src 'none'", *allowed, *ends])]
+
+
 @pytest.fixture(scope="module")
 def whole_page(whole: tuple[Store, Study], tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     return read(whole[0], tmp_path_factory.mktemp("page"))
@@ -108,15 +119,15 @@ def test_whole_study(whole_page: Rendered) -> None:
     page, text, summary = whole_page
     check_sound(page, text)
     assert text.startswith("<!doctype html>")
-    assert summary.bytes < 700_000
-    assert page.tags.count("figure") == page.tags.count("svg") == 7
+    assert summary.bytes < 900_000
+    assert page.tags.count("figure") == page.tags.count("svg") == 14
     assert page.tags.count("figcaption") == page.tags.count("figure")
     assert page.tags.count("caption") == page.tags.count("table")
-    assert text.count('role="img"') == 7
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
+    assert text.count('role="img"') == 14
     for heading in (
         "What was asked",
         "Buckets",
+        "Who is in which bucket, really?",
         "Pass@k before RL",
         "Held-out accuracy",
         "What each arm shows",
@@ -127,6 +138,11 @@ def test_whole_study(whole_page: Rendered) -> None:
         "Shapley values",
         "Baselines without training",
         "Pass@k after training",
+        "Sampling more against training",
+        "What kind of change is the gain?",
+        "Learned and lost by bucket, relation and popularity",
+        "What answers look like, and calibration",
+        "Probability moved, question by question",
         "Training questions, and other data sets",
         "Transfer",
         "Where the probability lies",
@@ -148,6 +164,10 @@ def test_whole_study(whole_page: Rendered) -> None:
 
 def shown(statistic: str, *numbers: float) -> str:
     if statistic == "share" or statistic == "shapley_share":
+        text = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * one for one in numbers))
+    elif statistic in ("answer_entropy", "brier"):
+        text = "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)
+    elif statistic in ANSWERS and statistic != "overconfidence":
         text = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * one for one in numbers))
     elif "accuracy" in statistic:
         text = "{:.1f} % [{:.1f}, {:.1f}]".format(*(100 * one for one in numbers))
@@ -173,13 +193,47 @@ def test_effects_appear_as_stored(whole: tuple[Store, Study], whole_page: Render
         "  OR statistic IN ('gain', 'share') AND fraction = 1.0 AND experiment_id <> 'e0' "
         "    AND role = 'only' AND evaluated_on = 'held-out')"
         " ORDER BY ALL"
-    ).filter(~pl.col("statistic").is_in(ANSWERS))  # those are for `attrib analyze`
+    )
+    assert set(ANSWERS) - {"calibration_error"} <= set(effects["statistic"])
     assert effects.height > 150
-    assert len(set(effects["statistic"])) > 10
+    assert len(set(effects["statistic"])) > 20
     for statistic, *numbers in effects.iter_rows():
         assert shown(statistic, *numbers) in page.words, (statistic, numbers)
     assert summary.claim.startswith("Training on the 12 never-correct questions alone (30 % of")
     assert summary.claim in page.words
+
+
+def test_parts_of_gains_appear_as_stored(whole: tuple[Store, Study], whole_page: Rendered) -> None:
+    page, _, _ = whole_page
+    effects = whole[0].read(
+        "SELECT value, low, high FROM effects WHERE evaluated_on LIKE 'held-out:%' "
+        "AND experiment_id = 'e0' AND role IN ('full', 'only', 'matched-random') AND fraction = 1.0"
+    )
+    assert effects.height > 20
+    for numbers in effects.iter_rows():
+        assert shown("gain_part", *numbers) in page.words
+
+
+def test_membership_and_crossings_appear_as_found(
+    whole: tuple[Store, Study], whole_page: Rendered
+) -> None:
+    page, _, _ = whole_page
+    found = analyze(whole[0], "e0")
+    assert found.membership is not None
+    for row in found.membership.stability:
+        if row.stays is not None:
+            assert f"{100 * row.stays.value:.1f} % [" in page.words
+    assert found.membership.check.p_value < 0.05  # the counts were made up, not drawn
+    assert "The fitted prior does not fit the counts" in page.words
+    assert f"agree on the bucket of {100 * found.membership.halves.agreement.value:.0f} %" in (
+        page.words
+    )
+    assert len(found.passes) > 10
+    for one in (one for one in found.passes if one.role in ("full", "only")):
+        first = one.crossing.comparison
+        ends = (first.difference_K[0], first.band_low_K[0], first.band_high_K[0])
+        assert f"{shown('gain', *ends)} " in page.words
+        assert str(one.crossing.verdict) in page.words
 
 
 def test_training_questions_appear_as_stored(
@@ -210,10 +264,11 @@ def test_same_study_same_bytes(
     assert first == second
 
 
-def test_hostile_text_is_shown_and_harmless(build_study: Build, tmp_path: Path) -> None:
-    page, text, _ = read(build_study(hostile=HOSTILE), tmp_path)
+def test_hostile_text_is_shown_and_harmless(
+    build_study: Build, tmp_path: Path, hostile: str
+) -> None:
+    page, text, _ = read(build_study(hostile=hostile), tmp_path)
     check_sound(page, text)
-    assert "<script" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<script>alert(1)</script> ]]>" in page.words
     assert "{{ 7*7 }}" in page.words
@@ -229,7 +284,7 @@ def test_no_arms_yet(build_study: Build, tmp_path: Path) -> None:
     check_sound(page, text)
     assert "No arm has been trained" in summary.claim
     assert "attrib ablate" in page.words
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     assert "The ledger of visits" not in page.words
     assert "Settings and versions" in page.words
 
