@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
+.PHONY: demo test test-vllm test-browser check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run docs/studies/demo.toml
@@ -14,6 +14,14 @@ test: lint types
 # The tests against vLLM itself and its server, in an environment of their own (minutes).
 test-vllm: .venv-vllm/.ready
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+# Reports in Debian's chromium; pictures are left in build/browser (a minute).
+test-browser: .venv/.dev-ready
+	@command -v chromium >/dev/null && command -v npm >/dev/null \
+		|| { apt-get update --quiet && apt-get install --yes --no-install-recommends chromium nodejs npm; }
+	npm ci --prefix tests/browser --no-audit --no-fund
+	.venv/bin/python tests/browser/render_reports.py build/browser
+	REPORTS=$(CURDIR)/build/browser node --test --test-reporter=spec tests/browser/reports.test.mjs
 
 # Are tree rollouts distributed as those of `generate`? (a quarter of an hour)
 check-exact: .venv/.local-ready
