@@ -256,23 +256,43 @@ def report(
     ctx: typer.Context,
     db: Database = DEFAULT_DATABASE,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="HTML file to write.", metavar="FILE")
-    ] = Path("attrib-report.html"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File to write; default: attrib-report.html, .json or .csv.",
+            metavar="FILE",
+        ),
+    ] = None,
     experiment: Annotated[
         str | None, typer.Option(help="Beginning of its id; default: newest.")
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="html, or the numbers alone: json or csv.")
+    ] = "html",
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another study's database to set beside it; may be repeated."),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Write the study as one self-contained HTML file.
+    """Write the study as one self-contained HTML file, or its numbers as JSON or CSV.
 
-    Example: `attrib report --output study.html`
+    Example: `attrib report --output study.html --open`
     """
-    from attrib.reports.render import write_report
+    from attrib.reports.render import ReportFormat, write_report
 
     if print_config:
         return show_config(ctx)
-    summary = write_report(Store(db), output, experiment)
+    if form not in set(ReportFormat):
+        raise ConfigError(f"--format is {form!r}; it is html, json or csv.")
+    path = output or Path(f"attrib-report.{form}")
+    others = [Store(other) for other in compare or ()]
+    summary = write_report(Store(db), path, experiment, others, ReportFormat(form))
+    if open_page:
+        typer.launch(str(summary.path.resolve()))
     if as_json:
         return print_json(summary)
     typer.echo(summary.claim)

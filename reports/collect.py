@@ -13,6 +13,7 @@ import polars as pl
 from attrib.analysis.buckets import bucket_table
 from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.errors import DataError
+from attrib.reports.collect_examples import collect_held_out_shifts, collect_training_shifts
 from attrib.reports.collect_experiment import collect_experiment
 from attrib.reports.records import (
     Bucketing,
@@ -51,6 +52,9 @@ def collect_study(store: Store, experiment_id: str | None = None) -> Study:
         raise DataError(
             f"Bucketing {bucketing_id} holds no question. Type: attrib bucket --k {bucketing.k}"
         )
+    sampled = _collect_sampled(store, bucketing, sample_set_id)
+    experiment = None if chosen is None else collect_experiment(store, chosen, bucketing_id)
+    full = experiment.full if experiment else None
     return Study(
         datasets=_collect_datasets(store),
         shared_facts=int(store.read(SHARED_FACTS).item()),
@@ -58,8 +62,12 @@ def collect_study(store: Store, experiment_id: str | None = None) -> Study:
         bucketing=bucketing,
         buckets=_summarise_buckets(counts),
         pass_curve=_estimate_pass_curve(counts),
-        sampled=_collect_sampled(store, bucketing, sample_set_id),
-        experiment=None if chosen is None else collect_experiment(store, chosen, bucketing_id),
+        sampled=sampled,
+        training_shifts=collect_training_shifts(store, sampled, full) if full else (),
+        held_out_shifts=collect_held_out_shifts(store, experiment, bucketing_id)
+        if experiment
+        else (),
+        experiment=experiment,
         others=others,
     )
 
@@ -249,6 +257,7 @@ def _collect_sampled(
         drawn.setdefault(question_id, []).append(FrequentAnswer(text, count, verdict))
     sampled = [
         SampledQuestion(
+            question_id=row["question_id"],
             bucket=row["bucket"],
             question=row["text"],
             answers=tuple(row["answers"]),

@@ -90,6 +90,22 @@ def describe_experiment(
         **_describe_kinds(experiment),
         **_describe_crossings(analysis, experiment),
         **_describe_moves(experiment),
+        "shift_tables": [
+            tables_training.tabulate_shifts(caption, group, shifts)
+            for caption, group, shifts in (
+                (
+                    "Training questions by bucket: rollouts before RL, greedy answers after “full”",
+                    "Bucket",
+                    study.training_shifts,
+                ),
+                (
+                    "Held-out questions by change: sampled answers before RL and after “full”",
+                    "Greedy answer",
+                    study.held_out_shifts,
+                ),
+            )
+            if shifts
+        ],
         "run_table": tables_arms.tabulate_runs(experiment),
         "experiment_settings": tables_study.tabulate_settings("Experiment", experiment.settings),
         "arm_settings": tables_study.tabulate_settings(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from attrib.analysis.buckets import BucketRow
 from attrib.analysis.passk import PassCurve
-from attrib.reports.records_training import Experiment
+from attrib.reports.records_training import AnswerShift, Experiment
 from attrib.reports.values import Setting
 
 
@@ -81,6 +81,7 @@ class FrequentAnswer:
 class SampledQuestion:
     """A question of a bucket with its most frequent answers before RL."""
 
+    question_id: str
     bucket: str
     question: str
     answers: tuple[str, ...]
@@ -101,6 +102,9 @@ class Study:
     buckets: tuple[BucketSummary, ...]
     pass_curve: PassCurve
     sampled: tuple[SampledQuestion, ...]
+    training_shifts: tuple[AnswerShift, ...]
+    """Training questions of each bucket, their answers before and after the full arm."""
+    held_out_shifts: tuple[AnswerShift, ...]
     experiment: Experiment | None
     others: tuple[str, ...]
     """Ids of experiments on other buckets, which this report does not show."""

@@ -73,6 +73,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerShift:
+    """A question with its answers before and after the full arm.
+
+    `answers` are text, verdict, how often it was given before, and how often after; those that are
+    rare on both sides are left out.
+    """
+
+    group: str
+    question: str
+    accepted: tuple[str, ...]
+    answers: tuple[tuple[str, str, int, int], ...]
+    before_drawn: int
+    after_drawn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Transitions:
     """Questions by greedy verdict before and after an arm, summed over seeds."""
 

@@ -11,7 +11,9 @@ every time shown comes from the store.
 import base64
 import contextlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from hashlib import sha256
 from importlib import resources
 from pathlib import Path
@@ -25,6 +27,8 @@ from attrib.analysis.buckets import never_correct_bound
 from attrib.errors import ConfigError
 from attrib.reports.claims import REFERENCE, Claims, count_evaluated, state_claims
 from attrib.reports.collect import collect_study
+from attrib.reports.comparison import describe_studies, tabulate_comparison
+from attrib.reports.numbers import list_numbers, to_csv, to_json
 from attrib.reports.page import describe_experiment, describe_study
 from attrib.reports.records import Study
 from attrib.reports.settings import find_setting
@@ -44,32 +48,60 @@ class ReportSummary:
     claim: str
 
 
-def write_report(store: Store, output: Path, experiment_id: str | None = None) -> ReportSummary:
+class ReportFormat(StrEnum):
+    """What a report is written as."""
+
+    HTML = "html"
+    JSON = "json"
+    CSV = "csv"
+
+
+def write_report(
+    store: Store,
+    output: Path,
+    experiment_id: str | None = None,
+    others: Sequence[Store] = (),
+    form: ReportFormat = ReportFormat.HTML,
+) -> ReportSummary:
     """Write the report of a study to `output` and return what it says in one line.
 
     Args:
         store: The study; it is only read.
-        output: The HTML file; replaced if it exists.
+        output: The file; replaced if it exists.
         experiment_id: Beginning of an experiment's id; None takes the latest of the latest
             bucketing.
+        others: Studies to set beside it, each with its own latest experiment; HTML only.
+        form: The page, or its numbers alone.
 
     Raises:
         DataError: nothing has been bucketed, or no single experiment matches.
         StoreError: the study cannot be read.
-        ConfigError: `output` cannot be written.
+        ConfigError: `output` cannot be written, or numbers alone are to be compared.
     """
+    if others and form is not ReportFormat.HTML:
+        raise ConfigError(
+            f"{form} holds the numbers of one study. Leave --compare out, or write one for each."
+        )
     study = collect_study(store, experiment_id)
     chosen = study.experiment.experiment_id if study.experiment else ""
     analysis = analyze(store, chosen, study.bucketing.bucketing_id)
     claims = state_claims(study)
     title = f"{HEADING} · {show(study.sample_set.model, 80)}"
-    page = render_page(study, analysis, claims, title).encode()
+    if form is ReportFormat.HTML:
+        compared = [study, *(collect_study(other) for other in others)] if others else []
+        text = render_page(study, analysis, claims, title, compared)
+    else:
+        numbers = list_numbers(store, study, analysis)
+        text = to_csv(numbers) if form is ReportFormat.CSV else to_json(study, claims, numbers)
+    page = text.encode()
     _replace(output, page)
     return ReportSummary(output, len(page), title, claims.headline.replace("\u00a0", " "))
 
 
-def render_page(study: Study, analysis: Analysis, claims: Claims, title: str) -> str:
-    """Return the page as HTML."""
+def render_page(
+    study: Study, analysis: Analysis, claims: Claims, title: str, compared: Sequence[Study] = ()
+) -> str:
+    """Return the page as HTML; `compared` are the studies to show side by side, this one first."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("attrib.reports", "templates"),
         autoescape=True,
@@ -94,6 +126,8 @@ def render_page(study: Study, analysis: Analysis, claims: Claims, title: str) ->
         experiment=study.experiment,
         commands=_collect_commands(study),
         bound=never_correct_bound(study.bucketing.k),
+        comparison_table=tabulate_comparison(compared) if compared else None,
+        comparison_sentences=describe_studies(compared),
         **describe_study(study, analysis),
         **(describe_experiment(study, analysis, study.experiment) if study.experiment else {}),
     )

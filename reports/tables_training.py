@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from attrib.reports.findings import describe_counts
 from attrib.reports.records_arms import Arm, Elsewhere
 from attrib.reports.records_training import (
+    AnswerShift,
     Change,
     Experiment,
     LedgerRow,
@@ -161,6 +162,35 @@ def tabulate_changes(caption: str, changes: Sequence[Change]) -> Table:
         [
             (show(one.question), join_answers(one.answers), show(one.before), show(one.after))
             for one in changes
+        ],
+    )
+
+
+def tabulate_shifts(caption: str, group: str, shifts: Sequence[AnswerShift]) -> Table:
+    """Return one row for each question and answer: how often it was given before and after."""
+    return make_table(
+        caption,
+        [
+            Column("Question", Kind.QUOTE),
+            Column(group, Kind.LABEL),
+            Column("Accepted", Kind.QUOTE),
+            Column("Answer", Kind.QUOTE),
+            Column("Verdict", Kind.LABEL),
+            "Before RL",
+            "After",
+        ],
+        [
+            (
+                show(one.question),
+                show(one.group),
+                join_answers(one.accepted),
+                show(text, 120),
+                show(verdict),
+                f"{count(before)} of {count(one.before_drawn)}",
+                f"{count(after)} of {count(one.after_drawn)}",
+            )
+            for one in shifts
+            for text, verdict, before, after in one.answers
         ],
     )
 
