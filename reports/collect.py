@@ -29,7 +29,6 @@ from attrib.reports.text import moment
 from attrib.store import Store
 
 SAMPLED_PER_BUCKET = 3
-FREQUENT_ANSWERS = 4
 BOOTSTRAP_SEED = 0  # the resamples of the pass@k band: fixed, so that a report can be made again
 
 
@@ -232,7 +231,6 @@ WITH drawn AS (
 )
 SELECT question_id, text, count(*) AS count, judgement
 FROM judged GROUP BY question_id, text, judgement
-QUALIFY row_number() OVER (PARTITION BY question_id ORDER BY count DESC, text, judgement) <= $limit
 ORDER BY question_id, count DESC, text, judgement
 """
 
@@ -250,7 +248,6 @@ def _collect_sampled(
         grader=bucketing.grader,
         k=bucketing.k,
         question_ids=questions["question_id"].to_list(),
-        limit=FREQUENT_ANSWERS,
     )
     drawn: dict[str, list[FrequentAnswer]] = {}
     for question_id, text, count, verdict in frequent.iter_rows():

@@ -5,7 +5,7 @@ look: a few of each bucket for training questions, and a few of each change for 
 reads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 
@@ -46,7 +46,7 @@ QUALIFY row_number() OVER (PARTITION BY change ORDER BY question_id) <= $each
 ORDER BY question_id
 """
 
-Counts = dict[tuple[str, str], int]  # of answers by text and verdict
+Answers = dict[str, tuple[int, str]]  # by text: how often it was given, and its verdict
 
 
 def collect_training_shifts(
@@ -59,8 +59,7 @@ def collect_training_shifts(
             one.bucket,
             one.question,
             one.answers,
-            {(answer.text, answer.verdict): answer.count for answer in one.frequent},
-            one.n,
+            _merge((answer.text, answer.verdict, answer.count) for answer in one.frequent),
             after[one.question_id],
         )
         for one in questions
@@ -86,7 +85,7 @@ def collect_held_out_shifts(
     before, after = (_read_answers(store, arm, "sample", ids) for arm in (base, full))
     rows = sorted(changed.iter_rows(), key=lambda row: CHANGES.index(row[3]))
     return tuple(
-        _make(change, text, answers, before[name], sum(before[name].values()), after[name])
+        _make(change, text, answers, before[name], after[name])
         for name, text, answers, change in rows
         if name in before and name in after
     )
@@ -94,40 +93,52 @@ def collect_held_out_shifts(
 
 def _read_answers(
     store: Store, arm: Arm, decoding: str, question_ids: Sequence[str]
-) -> dict[str, Counts]:
+) -> dict[str, Answers]:
     frame: pl.DataFrame = store.read(
         _DRAWN,
         arm_ids=[run.arm_id for run in arm.runs],
         decoding=decoding,
         question_ids=list(question_ids),
     )
-    found: dict[str, Counts] = {}
-    for question_id, text, verdict, count in frame.iter_rows():
-        found.setdefault(question_id, {})[text, verdict] = count
-    return found
+    return {
+        str(question_id): _merge(rows.select("text", "verdict", "count").iter_rows())
+        for (question_id,), rows in frame.group_by("question_id", maintain_order=True)
+    }
+
+
+def _merge(rows: Iterable[tuple[str, str, int]]) -> Answers:
+    """Return answers by their text; one that was graded in two ways has both verdicts."""
+    merged: Answers = {}
+    for text, verdict, count in rows:
+        known, verdicts = merged.get(text, (0, ""))
+        both = verdict if verdict in verdicts or not verdicts else f"{verdicts}, {verdict}"
+        merged[text] = (known + count, both)
+    return merged
 
 
 def _make(
     group: str,
     question: str,
     accepted: Sequence[str],
-    before: Counts,
-    before_drawn: int,
-    after: Counts,
+    before: Answers,
+    after: Answers,
 ) -> AnswerShift:
     """Return the most frequent answers of both sides, those of the later side first."""
-    shown: dict[tuple[str, str], None] = {}
-    for counts in (after, before):
-        most = sorted(counts, key=lambda answer: (-counts[answer], answer))[:MOST_ANSWERS]
-        shown.update(dict.fromkeys(most))
+    shown: dict[str, str] = {}
+    for answers in (before, after):
+        most = sorted(answers, key=lambda text: (-answers[text][0], text))[:MOST_ANSWERS]
+        shown.update((text, answers[text][1]) for text in most)
+    never = (0, "")
+    rows = [
+        (text, verdict, before.get(text, never)[0], after.get(text, never)[0])
+        for text, verdict in shown.items()
+    ]
+    rows.sort(key=lambda row: (-row[3], -row[2], row[0]))
     return AnswerShift(
         group=group,
         question=question,
         accepted=tuple(accepted),
-        answers=tuple(
-            (text, verdict, before.get((text, verdict), 0), after.get((text, verdict), 0))
-            for text, verdict in shown
-        ),
-        before_drawn=before_drawn,
-        after_drawn=sum(after.values()),
+        answers=tuple(rows),
+        before_drawn=sum(count for count, _ in before.values()),
+        after_drawn=sum(count for count, _ in after.values()),
     )

@@ -48,12 +48,17 @@ def tabulate_comparison(studies: Sequence[Study]) -> Table:
         rows.append((f"Share of questions: {name}", *shares))
     base = [study.experiment.base if study.experiment else None for study in studies]
     rows.append(
-        ("Accuracy before RL", *(percent_interval(arm and arm.accuracy, 1) for arm in base))
+        (
+            "Accuracy before RL",
+            *(percent_interval(arm.accuracy if arm else None, 1) for arm in base),
+        )
     )
     for role, subset in _list_places(studies):
         arms = [_find(study, role, subset) for study in studies]
         label = next(arm.label for arm in arms if arm is not None)
-        rows.append((f"Gain, {show(label)}", *(points_interval(arm and arm.gain) for arm in arms)))
+        rows.append(
+            (f"Gain, {show(label)}", *(points_interval(arm.gain if arm else None) for arm in arms))
+        )
         if role is Role.ONLY:
             pairs = [(study, arm) for study, arm in zip(studies, arms, strict=True)]
             rows.append(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -37,7 +38,7 @@ from attrib.reports.values import Estimate
 MOST_GROUPS = 12  # rows of a panel; the table has all
 LEAST_MASS = 1e-6  # where the axes of probabilities begin
 _POINTS = FuncFormatter(lambda value, _: points(value, 0))
-_MASS_TICKS = ([1e-6, 1e-4, 1e-2, 1], ["≤ 10⁻⁶", "10⁻⁴", "1\u00a0%", "1"])
+_MASS_TICKS = ([1e-6, 1e-4, 1e-2, 1], ["10⁻⁶", "10⁻⁴", "10⁻²", "1"])
 _STEPS_PER_DECADE = 6  # points as near as that are drawn as one, larger
 
 
@@ -62,12 +63,12 @@ def draw_membership(found: Membership) -> Drawing:
         colour = bucket_colour("never-correct")
         right.plot(*zip(*solid, strict=True), color=colour, linewidth=1.6)
         right.plot(*zip(*dashed, strict=True), color=colour, linewidth=1.6, linestyle=(0, (3, 2)))
-        for row in found.other_n:
-            if row.expected.low is not None and row.expected.high is not None:
-                right.plot([row.n] * 2, [row.expected.low, row.expected.high], color=colour,
+        for other in found.other_n:
+            if other.expected.low is not None and other.expected.high is not None:
+                right.plot([other.n] * 2, [other.expected.low, other.expected.high], color=colour,
                            linewidth=1, alpha=0.5)  # fmt: skip
-            face = PAPER if row.from_prior else colour
-            right.plot(row.n, row.expected.value, "o", color=colour, markersize=4.5,
+            face = PAPER if other.from_prior else colour
+            right.plot(other.n, other.expected.value, "o", color=colour, markersize=4.5,
                        markerfacecolor=face)  # fmt: skip
         right.plot(found.n, never, "D", color=INK, markersize=5)
         right.set_xscale("log", base=2)
@@ -169,7 +170,7 @@ def draw_answers(base: Arm | None, arms: Sequence[Arm]) -> Drawing:
     with styled():
         figure = Figure(figsize=(WIDTH_INCHES, 0.36 * len(shown) + 1.25), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-        handles: dict[str, object] = {}
+        handles: dict[str, Artist] = {}
         for row, arm in enumerate(shown):
             start = 0.0
             for name, (value, colour, alpha) in _split_answers(arm).items():
@@ -264,7 +265,7 @@ def draw_mass_moves(moves: Sequence[MassMove]) -> Drawing:
             axes.set_yscale("log")
             axes.set_xlim(0.6 * LEAST_MASS, 1.6)
             axes.set_ylim(0.6 * LEAST_MASS, 1.6)
-            axes.set_xticks(*_MASS_TICKS)
+            axes.set_xticks(_MASS_TICKS[0], [*_MASS_TICKS[1][:-1], ""])
             axes.set_yticks(*_MASS_TICKS)
             axes.minorticks_off()
             axes.set_title(name_panel(move.arm))
@@ -344,4 +345,5 @@ def _draw_mark(axes: Axes, row: float, estimate: Estimate, colour: str, mark: st
     if estimate.low is not None and estimate.high is not None:
         axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=1.8,
                   solid_capstyle="butt")  # fmt: skip
-    axes.plot(estimate.value, row, mark, color=colour, markersize=5)
+    if estimate.value is not None:
+        axes.plot(estimate.value, row, mark, color=colour, markersize=5)

@@ -92,8 +92,10 @@ def _before(study: Study) -> Iterator[Number]:
         ):
             yield _make(statistic, f"train:{row.bucket}", value, None, None, row.questions)
     curve = study.pass_curve
-    for k, *bounds in zip(curve.k_K, curve.mean_K, curve.low_K, curve.high_K, strict=True):
-        yield _make(f"pass@{k}", "train", *(float(one) for one in bounds), curve.questions)
+    rows = zip(curve.k_K, curve.mean_K, curve.low_K, curve.high_K, strict=True)
+    for k, value, low, high in rows:
+        bounds = float(value), float(low), float(high)
+        yield _make(f"pass@{k}", "train", *bounds, curve.questions)
 
 
 def _membership(found: Membership) -> Iterator[Number]:
@@ -120,9 +122,9 @@ def _passes(analysis: Analysis) -> Iterator[Number]:
             compared.band_high_K,
             strict=True,
         )
-        for k, *bounds in rows:
-            numbers = [float(one) for one in bounds]
-            yield Number(*place, f"pass_difference@{k}", "held-out", 1.0, *numbers, 1,
+        for k, value, low, high in rows:
+            bounds = float(value), float(low), float(high)
+            yield Number(*place, f"pass_difference@{k}", "held-out", 1.0, *bounds, 1,
                          compared.questions, detail)  # fmt: skip
         worth = run.equivalent
         detail = "; ".join(filter(None, [f"seed {run.seed}", worth.reason]))

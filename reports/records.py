@@ -79,7 +79,7 @@ class FrequentAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SampledQuestion:
-    """A question of a bucket with its most frequent answers before RL."""
+    """A question of a bucket with its answers before RL, the most frequent first."""
 
     question_id: str
     bucket: str

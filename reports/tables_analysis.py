@@ -277,7 +277,7 @@ def _answer_cell(arm: Arm, name: str) -> str:
 
 def describe_answers(base: Arm | None, full: Arm | None) -> str:
     """Return how often greedy answers name one answer, and how often it is right then."""
-    pairs = []
+    pairs: list[str] = []
     for name, words in (
         ("one_answer", "name one answer of the relation"),
         ("accuracy_of_one_answer", "and are right when they do"),

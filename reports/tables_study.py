@@ -14,6 +14,8 @@ from attrib.reports.text import count, percent, plural, show
 from attrib.reports.values import Setting
 from attrib.roles import Role
 
+FREQUENT_ANSWERS = 4  # of a question, in the table
+
 
 def tabulate_buckets(buckets: Sequence[BucketSummary], k: int) -> Table:
     """Return the bucket table."""
@@ -70,7 +72,7 @@ def tabulate_sampled(questions: Sequence[SampledQuestion]) -> Table:
                 f"{one.correct} of {one.n}",
                 " · ".join(
                     f"“{show(answer.text, 60)}” ({answer.count}, {answer.verdict})"
-                    for answer in one.frequent
+                    for answer in one.frequent[:FREQUENT_ANSWERS]
                 ),
             )
             for one in questions

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from attrib.analyses import ANSWERS, analyze
@@ -18,7 +20,7 @@ from attrib.errors import ConfigError, DataError
 from attrib.reports.claims import state_claims
 from attrib.reports.collect import collect_study
 from attrib.reports.records import Study
-from attrib.reports.render import ReportSummary, write_report
+from attrib.reports.render import ReportFormat, ReportSummary, write_report
 from attrib.store import Store
 
 Build = Callable[..., Store]
@@ -426,3 +428,79 @@ def test_matplotlib_waits_until_it_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_numbers_are_those_of_the_store(whole: tuple[Store, Study], tmp_path: Path) -> None:
+    store, study = whole
+    path = tmp_path / "numbers.csv"
+    summary = write_report(store, path, "e0", form=ReportFormat.CSV)
+    frame = pl.read_csv(path, schema_overrides={"detail": pl.String})
+    effects = store.read(
+        "SELECT role, subset, statistic, evaluated_on, fraction, value, low, high "
+        "FROM effects WHERE experiment_id = 'e0'"
+    )
+    keys = ["role", "subset", "statistic", "evaluated_on", "fraction"]
+    both = effects.join(frame, on=keys, how="left", suffix="_shown", nulls_equal=True)
+    assert both.height == effects.height > 500
+    for name in ("value", "low", "high"):
+        assert both[name].equals(both[f"{name}_shown"], null_equal=True), name
+    added = set(frame["statistic"]) - set(effects["statistic"])
+    assert {"bucket_questions", "same_bucket_again", "equivalent_attempts", "pass@32"} <= added
+    asked = frame.filter(statistic="bucket_questions")["value"].to_list()
+    assert asked == [one.row.questions for one in study.buckets]
+    write_report(store, tmp_path / "numbers.json", "e0", form=ReportFormat.JSON)
+    content = json.loads((tmp_path / "numbers.json").read_text(encoding="utf-8"))
+    assert content["claims"]["headline"].replace("\u00a0", " ") == summary.claim
+    assert len(content["numbers"]) == frame.height
+    assert content["experiment_id"] == "e0"
+    with pytest.raises(ConfigError, match="numbers of one study"):
+        write_report(store, path, "e0", others=[store], form=ReportFormat.CSV)
+
+
+def test_two_studies_side_by_side(
+    whole: tuple[Store, Study], build_study: Build, tmp_path: Path
+) -> None:
+    other = build_study(subsets=("never-correct",), roles=("only",), train=30)
+    write_report(other, tmp_path / "both.html", others=[whole[0]])
+    page = Page((tmp_path / "both.html").read_text(encoding="utf-8"))
+    check_sound(page, (tmp_path / "both.html").read_text(encoding="utf-8"))
+    assert "Beside other studies" in page.words
+    assert "Training questions 30 40" in page.words
+    gains = [
+        shown("gain", *store.read(
+            "SELECT value, low, high FROM effects WHERE role = 'full' AND statistic = 'gain' "
+            "AND evaluated_on = 'held-out' AND fraction = 1.0 AND experiment_id = 'e0'"
+        ).row(0))
+        for store in (other, whole[0])
+    ]  # fmt: skip
+    assert f"Gain, full {gains[0]} {gains[1]}" in page.words
+
+
+def test_examples_count_every_answer(whole: tuple[Store, Study]) -> None:
+    store, study = whole
+    assert {one.group for one in study.training_shifts} == {
+        one.row.bucket.value for one in study.buckets
+    }
+    assert {one.group for one in study.held_out_shifts} >= {"learned", "still wrong"}
+    for one in study.training_shifts:
+        drawn = store.read(
+            "SELECT trim(rollouts.text) AS text FROM rollouts JOIN questions USING (question_id) "
+            "WHERE questions.text = $text",
+            text=one.question,
+        )["text"].to_list()
+        assert one.before_drawn == len(drawn) == 32
+        assert one.after_drawn == 3
+        for text, _, before, _ in one.answers:
+            assert before == drawn.count(text)
+    for one in study.held_out_shifts:
+        assert (one.before_drawn, one.after_drawn) == (4, 12)
+
+
+def test_five_thousand_questions_fit(build_study: Build, tmp_path: Path) -> None:
+    store = build_study(
+        train=5000, k=16, held_out=2000, seeds=(0, 1), roles=("only", "matched-random"), samples=2
+    )
+    page, text, summary = read(store, tmp_path)
+    check_sound(page, text)
+    assert "5,000 training questions" in page.words
+    assert summary.bytes < 1_500_000
