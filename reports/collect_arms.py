@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import polars as pl
 
-from attrib.analyses import ANSWERS, KINDS
+from attrib.analyses import ANSWERS, CHANGED, KINDS, LENGTHS, MASSES
 from attrib.analysis.buckets import Bucket
 from attrib.analysis.intervals import wilson_interval
 from attrib.reports.collect_effects import Effects, Material, Place, read_material
@@ -33,6 +33,7 @@ from attrib.store import Store
 HELD_OUT = "held-out"
 GROUP = "held-out:"  # begins the name of a group of held-out questions
 TRAINING = "train:"  # begins the name of a bucket in `effects.evaluated_on`
+_ANSWERED = (*ANSWERS, *LENGTHS, *MASSES, *(f"{name}_change" for name in CHANGED))
 BASELINES = ("majority", "chain_of_thought")
 EVALUATED = ("done", "exhausted")  # runs in any other state have no part in the effects
 
@@ -128,7 +129,7 @@ def _make_arm(material: Material, place: Place, full_reached: frozenset[float]) 
             )
         ),
         parts=tuple(_find_parts(effects, at)),
-        answers={name: one for name in ANSWERS if (one := find(name)) is not None},
+        answers={name: one for name in _ANSWERED if (one := find(name)) is not None},
     )
 
 

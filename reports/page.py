@@ -13,6 +13,7 @@ from attrib.reports import (
     tables_analysis,
     tables_arms,
     tables_budgets,
+    tables_changes,
     tables_gains,
     tables_study,
     tables_training,
@@ -89,6 +90,7 @@ def describe_experiment(
         **_describe_training(experiment),
         **_describe_kinds(experiment),
         **_describe_crossings(analysis, experiment),
+        **_describe_stored(analysis, experiment),
         **_describe_moves(experiment),
         "shift_tables": [
             tables_training.tabulate_shifts(caption, group, shifts)
@@ -230,6 +232,22 @@ def _describe_crossings(analysis: Analysis, experiment: Experiment) -> dict[str,
         "crossing_figure": Markup(figures_analysis.draw_crossings(drawn).svg) if drawn else None,
         "crossing_sentence": tables_analysis.describe_crossings(runs),
         "crossing_table": tables_analysis.tabulate_crossings(runs),
+    }
+
+
+def _describe_stored(analysis: Analysis, experiment: Experiment) -> dict[str, object]:
+    base, contrasted = experiment.base, list_contrasted(experiment)
+    others = [arm for arm in experiment.arms if arm not in contrasted]
+    return {
+        "change_table": tables_changes.tabulate_changes(base, contrasted),
+        "other_change_table": tables_changes.tabulate_changes(base, others),
+        "vote_table": tables_changes.tabulate_votes(analysis.effects, contrasted),
+        "other_vote_table": tables_changes.tabulate_votes(analysis.effects, others),
+        "cut_tables": [
+            table
+            for place in ("train", "held-out")
+            if (table := tables_changes.tabulate_cuts(analysis.effects, place)).rows
+        ],
     }
 
 

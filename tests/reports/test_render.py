@@ -165,7 +165,15 @@ def test_whole_study(whole_page: Rendered) -> None:
 
 
 def shown(statistic: str, *numbers: float) -> str:
-    if statistic == "share" or statistic == "shapley_share":
+    if statistic.startswith(("answer_tokens", "answer_characters")):
+        form = "{:+.1f} [{:+.1f}, {:+.1f}]" if "change" in statistic else "{:.1f} [{:.1f}, {:.1f}]"
+        text = form.format(*numbers)
+    elif statistic.startswith("mass_of"):
+        form = (
+            "{:+.2f} [{:+.2f}, {:+.2f}]" if "change" in statistic else "{:.2f} % [{:.2f}, {:.2f}]"
+        )
+        text = form.format(*(100 * one for one in numbers))
+    elif statistic.startswith("maj@") or statistic == "share" or statistic == "shapley_share":
         text = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * one for one in numbers))
     elif statistic in ("answer_entropy", "brier"):
         text = "{:.2f} [{:.2f}, {:.2f}]".format(*numbers)
@@ -177,7 +185,7 @@ def shown(statistic: str, *numbers: float) -> str:
         text = "{:.0f} % [{:.0f}, {:.0f}]".format(*(100 * one for one in numbers))
     else:
         text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * one for one in numbers))
-    text = text.replace("-", "\u2212").replace("+0.0", "0.0").replace("\u22120.0", "0.0")
+    text = re.sub(r"[-+](0\.0+)(?!\d)", r"\1", text).replace("-", "\u2212")
     return re.sub("\u22120(?![.0-9])", "0", text)
 
 
@@ -209,6 +217,7 @@ def test_parts_of_gains_appear_as_stored(whole: tuple[Store, Study], whole_page:
     page, _, _ = whole_page
     effects = whole[0].read(
         "SELECT value, low, high FROM effects WHERE evaluated_on LIKE 'held-out:%' "
+        "AND statistic IN ('gain', 'gain_part', 'learned_part', 'lost_part') "
         "AND experiment_id = 'e0' AND role IN ('full', 'only', 'matched-random') AND fraction = 1.0"
     )
     assert effects.height > 20
