@@ -240,6 +240,7 @@ def _describe_stored(analysis: Analysis, experiment: Experiment) -> dict[str, ob
     others = [arm for arm in experiment.arms if arm not in contrasted]
     return {
         "change_table": tables_changes.tabulate_changes(base, contrasted),
+        "level_table": tables_changes.tabulate_levels(base, experiment.arms),
         "other_change_table": tables_changes.tabulate_changes(base, others),
         "vote_table": tables_changes.tabulate_votes(analysis.effects, contrasted),
         "other_vote_table": tables_changes.tabulate_votes(analysis.effects, others),

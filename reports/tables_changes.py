@@ -64,6 +64,25 @@ def tabulate_changes(base: Arm | None, arms: Sequence[Arm]) -> Table:
     )  # fmt: skip
 
 
+def tabulate_levels(base: Arm | None, arms: Sequence[Arm]) -> Table:
+    """Return lengths of greedy answers and probabilities of right ones, before RL and after."""
+    everything = [arm for arm in (base, *arms) if arm is not None]
+    names = [name for name in (*LENGTHS, *MASSES) if any(name in arm.answers for arm in everything)]
+    return make_table(
+        "Length of greedy answers, and probability of right ones, by arm; 95\u00a0% intervals",
+        ["Arm", "Seeds", *(_NAMES[name] for name in names)],
+        [
+            (
+                show(arm.compared_label),
+                _seeds(arm),
+                *(_show(name, arm.answers.get(name)) for name in names),
+            )
+            for arm in everything
+            if set(names) & set(arm.answers)
+        ],
+    )
+
+
 def tabulate_votes(effects: pl.DataFrame, arms: Sequence[Arm]) -> Table:
     """Return the vote of the base by place, and what one greedy answer of each arm gains on it."""
     cells = _read(effects)
