@@ -6,7 +6,7 @@ PACKAGES = data sampling analysis attribution reports
 .PHONY: demo test test-vllm test-browser check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
 
 demo: .venv/.local-ready
-	.venv/bin/attrib run docs/studies/demo.toml
+	.venv/bin/attrib run demo
 
 test: lint types
 	.venv/bin/pytest --numprocesses 2 --dist loadfile

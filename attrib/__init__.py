@@ -3,14 +3,14 @@
 From Python, `attrib.open("attrib.duckdb")` reads a study; everything is made by the command line.
 """
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attrib.handle import Study
 
-__version__ = version("attrib")
+    __version__: str
+
 __all__ = ["__version__", "open"]
 
 
@@ -26,3 +26,11 @@ def open(path: str | Path = "attrib.duckdb") -> "Study":
     from attrib.handle import Study
 
     return Study(path)
+
+
+def __getattr__(name: str) -> str:
+    if name != "__version__":
+        raise AttributeError(f"module 'attrib' has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("attrib")

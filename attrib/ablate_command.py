@@ -1,5 +1,6 @@
 """`attrib ablate`: the command with the most settings, grouped by what they are about."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +18,11 @@ from attrib.options import (
     JudgeUrl,
     MaxJudgeCalls,
     PrintConfig,
+    Quiet,
     make_settings,
     print_json,
     show_config,
 )
-from attrib.store import Store
 
 ARMS: Any = {"rich_help_panel": "Which arms"}
 EQUAL: Any = {"rich_help_panel": "What is held equal"}
@@ -185,6 +186,7 @@ def ablate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan; train nothing.")
     ] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -198,6 +200,7 @@ def ablate(
     from attrib.attribution.ablate import ablate as run_ablation
     from attrib.attribution.ablate import plan_ablation
     from attrib.attribution.settings import AblateSettings
+    from attrib.store import Store
     from attrib.tables import print_ablation_plan, print_effects
 
     settings = make_settings(ctx, AblateSettings)
@@ -206,9 +209,8 @@ def ablate(
     if dry_run:
         plan = plan_ablation(Store(db), settings)
         return print_json(plan) if as_json else print_ablation_plan(plan)
-    summary = run_ablation(
-        Store(db), settings, lambda plan: print_ablation_plan(plan, to_stderr=True)
-    )
+    announce = (lambda plan: None) if quiet else partial(print_ablation_plan, to_stderr=True)
+    summary = run_ablation(Store(db), settings, announce)
     if as_json:
         print_json(summary)
     else:

@@ -6,7 +6,6 @@ import typer
 
 from attrib.config import DEFAULT_DATABASE
 from attrib.options import AsJson, Database, print_json
-from attrib.store import Store
 
 
 def analyze(
@@ -22,6 +21,7 @@ def analyze(
     Example: `attrib analyze`
     """
     from attrib.analyses import analyze as find
+    from attrib.store import Store
     from attrib.tables_analysis import print_analysis
 
     analysis = find(Store(db), experiment, bucketing)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from attrib import __version__, data_command, grade_command
+from attrib import data_command, grade_command
 from attrib.ablate_command import ablate
 from attrib.analyze_command import analyze
+from attrib.command_group import CommandGroup
 from attrib.config import DEFAULT_DATABASE, cache_folder, describe_environment
-from attrib.errors import AttribError, ConfigError
+from attrib.errors import ConfigError
 from attrib.options import (
     AsJson,
     Database,
@@ -25,40 +25,19 @@ from attrib.options import (
     JudgeUrl,
     MaxJudgeCalls,
     PrintConfig,
+    Quiet,
     make_settings,
     print_json,
     show_config,
 )
-from attrib.progress import say
-from attrib.store import Store
-from attrib.study import StudyDefaults, read_study
-
-EXIT_ERROR = 1
-EXIT_INTERRUPTED = 130
-STEPS = ("sample", "bucket", "ablate", "report")  # what `attrib run` knows how to do
-
-
-class _Commands(TyperGroup):
-    """The one place where errors and interruptions become messages and exit codes."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except AttribError as error:
-            say(f"Error: {' '.join(str(error).split())}")  # one line, whatever it quotes
-            ctx.exit(EXIT_ERROR)
-        except KeyboardInterrupt:
-            say("Interrupted. What was stored is kept; the same command continues from there.")
-            ctx.exit(EXIT_INTERRUPTED)
-
+from attrib.run_command import nest, run, study_defaults
 
 app = typer.Typer(
-    cls=_Commands,
+    cls=CommandGroup,
     no_args_is_help=True,
     context_settings={"auto_envvar_prefix": "ATTRIB", "help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
 )
 
 TREE: Any = {"rich_help_panel": "The tree engine"}
@@ -66,13 +45,10 @@ VLLM: Any = {"rich_help_panel": "The vllm engine"}
 SERVER: Any = {"rich_help_panel": "The server engine"}
 
 
-def main() -> None:
-    """Run the command line."""
-    app(prog_name="attrib")
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from attrib import __version__
+
         typer.echo(__version__)
         raise typer.Exit
 
@@ -81,8 +57,10 @@ def _print_version(wanted: bool) -> None:
 def root(
     ctx: typer.Context,
     study: Annotated[
-        Path | None,
-        typer.Option(envvar="ATTRIB_STUDY", help="TOML file with settings.", metavar="FILE"),
+        str | None,
+        typer.Option(
+            envvar="ATTRIB_STUDY", help="TOML file with settings, or a preset.", metavar="STUDY"
+        ),
     ] = None,
     version: Annotated[
         bool,
@@ -98,14 +76,14 @@ def root(
     defaults.
     """
     if study is not None:
-        defaults = _study_defaults(ctx, study)
-        several = defaults.get(ctx.invoked_subcommand or "", [{}])
-        if len(several) > 1:
-            raise ConfigError(
-                f"{study} has {len(several)} tables for `attrib {ctx.invoked_subcommand}`. To run "
-                f"them all, type: attrib run {study}"
-            )
-        ctx.default_map = {command: values[0] for command, values in defaults.items()}
+        defaults = study_defaults(ctx, study).defaults
+        for command, several in defaults.items():
+            if len(several) > 1 and command.split()[0] == ctx.invoked_subcommand:
+                raise ConfigError(
+                    f"{study} has {len(several)} tables for `attrib {command}`. To run them all, "
+                    f"type: attrib run {study}"
+                )
+        ctx.default_map = nest({command: several[0] for command, several in defaults.items()})
 
 
 @app.command()
@@ -170,6 +148,7 @@ def sample(
     ] = "OPENAI_API_KEY",
     concurrency: Annotated[int, typer.Option(help="HTTP requests in flight.", **SERVER)] = 32,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", **SERVER)] = 120,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -181,6 +160,7 @@ def sample(
     """
     from attrib.sampling.dry_run import plan_rollouts
     from attrib.sampling.rollouts import SampleSettings, draw_rollouts
+    from attrib.store import Store
     from attrib.tables import print_plan
 
     settings = make_settings(ctx, SampleSettings)
@@ -226,6 +206,7 @@ def bucket(
     judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 32,
     max_judge_calls: MaxJudgeCalls = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -234,6 +215,7 @@ def bucket(
     Example: `attrib bucket --k 128`
     """
     from attrib.sampling.bucketing import BucketSettings, bucket_questions
+    from attrib.store import Store
     from attrib.tables import print_bucketing
 
     settings = make_settings(ctx, BucketSettings)
@@ -283,6 +265,7 @@ def report(
     Example: `attrib report --output study.html --open`
     """
     from attrib.reports.render import ReportFormat, write_report
+    from attrib.store import Store
 
     if print_config:
         return show_config(ctx)
@@ -299,28 +282,7 @@ def report(
     typer.echo(f"Report: {summary.path.resolve()}")
 
 
-@app.command()
-def run(
-    ctx: typer.Context,
-    study: Annotated[
-        Path, typer.Argument(help="TOML file with a table per step.", metavar="STUDY")
-    ],
-) -> None:
-    """Run a whole study: the steps its file has tables for, in the order sample to report.
-
-    Example: `attrib run docs/studies/demo.toml`
-    """
-    defaults = _study_defaults(ctx, study)
-    written = _tables_in(study)
-    parent = ctx.find_root()
-    commands: Any = parent.command
-    for step in STEPS:
-        for values in defaults[step] if step in written else []:
-            say(f"── attrib {step}")
-            parent.default_map = {step: values}
-            command = commands.get_command(parent, step)
-            with command.make_context(step, [], parent=parent) as step_context:
-                command.invoke(step_context)
+app.command()(run)
 
 
 @app.command()
@@ -330,6 +292,7 @@ def status(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> None:
     Example: `attrib status`
     """
     from attrib.inspection import study_status
+    from attrib.store import Store
     from attrib.tables import print_status
 
     found = study_status(Store(db))
@@ -349,6 +312,7 @@ def query(
 
     Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
     """
+    from attrib.store import Store
     from attrib.tables import print_frame, to_csv
 
     frame = Store(db).read(sql)
@@ -371,25 +335,3 @@ def env(as_json: AsJson = False) -> None:
         return print_json(found)
     for name, value in found.items():
         typer.echo(f"{name:<14} {value}")
-
-
-def _study_defaults(ctx: typer.Context, study: Path) -> StudyDefaults:
-    commands: Any = ctx.find_root().command
-    known = {
-        name: {parameter.name for parameter in command.params}
-        for name, command in commands.commands.items()
-        if name != "run"
-    }
-    defaults = read_study(study, known)
-    for step, several in defaults.items():
-        for parameter in commands.get_command(ctx, step).params:
-            for values in several:
-                if parameter.multiple and not isinstance(values.get(parameter.name, []), list):
-                    values[parameter.name] = [values[parameter.name]]  # one needs no brackets
-    return defaults
-
-
-def _tables_in(study: Path) -> set[str]:
-    import tomllib
-
-    return set(tomllib.loads(study.read_text(encoding="utf-8")))

@@ -8,15 +8,8 @@ import hashlib
 import json
 import os
 import platform
-import shlex
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
-
-import platformdirs
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from attrib.errors import ConfigError
 
 DEFAULT_DATABASE = Path("attrib.duckdb")
 PACKAGES = ("torch", "transformers", "duckdb", "polars", "numpy", "scipy", "typer", "pydantic")
@@ -47,29 +40,16 @@ def differing_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list
 
 def cache_folder() -> Path:
     """Return the folder for converted models: `$ATTRIB_HOME`, or the user's cache folder."""
+    import platformdirs
+
     home = os.environ.get("ATTRIB_HOME")
     return Path(home) if home else platformdirs.user_cache_path("attrib")
 
 
-def command_line(verb: str, settings: "Settings", database: Path) -> str:
-    """Return the command that stands for these settings; what is at its default is left out."""
-    words = ["attrib", verb]
-    if database != DEFAULT_DATABASE:
-        words += ["--db", str(database)]
-    for name, field in type(settings).model_fields.items():
-        value, flag = getattr(settings, name), name.replace("_", "-")
-        if value == field.default:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            several = value if isinstance(value, tuple) else (value,)
-            words += [word for one in several for word in (f"--{flag}", str(one))]
-    return shlex.join(words)
-
-
 def describe_environment() -> dict[str, str]:
     """Return versions and machine, for bug reports and beside every experiment."""
+    from importlib import metadata
+
     found = {
         "attrib": metadata.version("attrib"),
         "python": platform.python_version(),
@@ -82,24 +62,3 @@ def describe_environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-class Settings(BaseModel):
-    """Base of the settings of each command: frozen, and strict about names and values."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-    def __init__(self, **values: object) -> None:
-        """Check the values.
-
-        Raises:
-            ConfigError: some are not what they should be; all of them are named.
-        """
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            problems = [
-                f"--{str(e['loc'][0]).replace('_', '-')} {e.get('input')}: {e['msg']}"
-                for e in error.errors()
-            ]
-            raise ConfigError("; ".join(problems)) from error

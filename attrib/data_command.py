@@ -5,8 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from attrib.config import DEFAULT_DATABASE
-from attrib.options import AsJson, Database, make_settings, print_json
-from attrib.store import Store
+from attrib.options import AsJson, Database, Quiet, make_settings, print_json
 
 COLUMNS: Any = {"rich_help_panel": "Columns, where the layout is no known one"}
 
@@ -70,6 +69,7 @@ def import_(
         float, typer.Option(help="Share of the facts that are only evaluated on.")
     ] = 0.25,
     seed: Annotated[int, typer.Option(help="Of the draw of these facts.")] = 0,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring question files into the study, each question on the side of the split of its fact.
@@ -79,6 +79,7 @@ def import_(
     Example: `attrib data import popqa_test.json --name popqa`
     """
     from attrib.data.importing import ImportSettings, import_files
+    from attrib.store import Store
     from attrib.tables import print_import
 
     summary = import_files(Store(db), make_settings(ctx, ImportSettings))
@@ -94,6 +95,7 @@ def list_(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> None:
     Example: `attrib data list`
     """
     from attrib.data.overview import list_datasets
+    from attrib.store import Store
     from attrib.tables import print_frame
 
     frame = list_datasets(Store(db))
@@ -114,6 +116,7 @@ def show(
     Example: `attrib data show worldfacts --limit 5`
     """
     from attrib.data.overview import describe_dataset
+    from attrib.store import Store
     from attrib.tables import print_titled
 
     found = describe_dataset(Store(db), dataset, limit)
@@ -130,6 +133,7 @@ def split(
         float, typer.Option(help="Share of the facts that are only evaluated on.")
     ] = 0.25,
     seed: Annotated[int, typer.Option(help="Of the draw of these facts.")] = 0,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw anew which facts are held out, of the questions that the study has not used yet.
@@ -137,6 +141,7 @@ def split(
     Example: `attrib data split --held-out 0.5 --seed 1`
     """
     from attrib.data.resplitting import SplitSettings, split_again
+    from attrib.store import Store
     from attrib.tables import print_split
 
     summary = split_again(Store(db), make_settings(ctx, SplitSettings))
@@ -156,6 +161,7 @@ def audit(
     Example: `attrib data audit --limit 20`
     """
     from attrib.data.overview import audit_facts
+    from attrib.store import Store
     from attrib.tables import print_titled
 
     found = audit_facts(Store(db), limit)

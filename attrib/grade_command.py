@@ -15,10 +15,10 @@ from attrib.options import (
     JudgeModel,
     JudgeUrl,
     MaxJudgeCalls,
+    Quiet,
     make_settings,
     print_json,
 )
-from attrib.store import Store
 
 Grader = Annotated[str, typer.Option(help="match, exact or judge.")]
 K = Annotated[
@@ -50,6 +50,7 @@ def grade(
     judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 32,
     max_judge_calls: MaxJudgeCalls = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Grade stored rollouts, hold two graders against each other, or one against people.
@@ -64,6 +65,7 @@ def grade(
         compare_with_labels,
         grade_sample_set,
     )
+    from attrib.store import Store
     from attrib.tables import print_comparison, print_frame
 
     settings = make_settings(ctx, GradeSettings)
@@ -89,12 +91,14 @@ def export(
     k: K = None,
     sample_set: SampleSet = "",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Write responses for people to label: half of them accepted by the grader, unseen.
 
     Example: `attrib grade export --for-labelling 200 -o labels.csv`
     """
     from attrib.sampling.comparing import GradeSettings, export_for_labelling
+    from attrib.store import Store
 
     settings = make_settings(ctx, GradeSettings)
     count = export_for_labelling(Store(db), settings, for_labelling, output, seed)
@@ -115,6 +119,7 @@ def suspects(
     Example: `attrib grade suspects`
     """
     from attrib.inspection import list_suspects
+    from attrib.store import Store
     from attrib.tables import print_frame
 
     frame = list_suspects(Store(db), bucketing)

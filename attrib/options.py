@@ -1,13 +1,16 @@
 """What commands share: common options, settings from parameters, machine output."""
 
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from attrib.config import Settings
+from attrib.progress import be_quiet
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+if TYPE_CHECKING:
+    from attrib.settings import Settings
+
+AnySettings = TypeVar("AnySettings", bound="Settings")
 
 Database = Annotated[
     Path, typer.Option("--db", envvar="ATTRIB_DB", help="The study's database.", metavar="FILE")
@@ -16,6 +19,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 PrintConfig = Annotated[
     bool,
     typer.Option("--print-config", help="Show each setting and where it comes from; do nothing."),
+]
+
+
+def _hush(quiet: bool) -> bool:
+    be_quiet(quiet)
+    return quiet
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", callback=_hush, help="No progress and no talk; errors only."),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
 
@@ -48,7 +62,7 @@ def show_config(ctx: typer.Context) -> None:
     for name, value in ctx.params.items():
         source = ctx.get_parameter_source(name)
         where = sources.get(source.name if source else "", "default")
-        if name not in ("print_config", "as_json"):
+        if name not in ("print_config", "as_json", "quiet"):
             typer.echo(f"{name:<22} {value!s:<28} {where}")
 
 

@@ -1,37 +1,32 @@
-"""Progress of long work, on stderr: a bar with rate and ETA on a terminal, else a line a minute."""
+"""Talk and progress, on stderr: a bar with rate and ETA on a terminal, else a line a minute."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 SECONDS_BETWEEN_LINES = 60.0
 
 Advance = Callable[[int], None]
 
+_quiet = False
 
-class _RateColumn(ProgressColumn):
-    """Finished units per second, or per minute where that reads better."""
 
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
+def be_quiet(wanted: bool) -> None:
+    """Keep progress and talk back from now on, or no longer; errors are printed all the same."""
+    global _quiet
+    _quiet = wanted
 
-    def render(self, task: Task) -> Text:
-        return Text(format_rate(task.speed, self._unit), style="progress.data.speed")
+
+def say(message: str) -> None:
+    """Tell the user something, on stderr, unless quiet was asked for."""
+    if not _quiet:
+        complain(message)
+
+
+def complain(message: str) -> None:
+    """Tell the user what went wrong, on stderr, whatever was asked for."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def format_rate(per_second: float | None, unit: str) -> str:
@@ -49,27 +44,15 @@ def track(description: str, total: int, unit: str, done: int = 0) -> Iterator[Ad
 
     It takes increments, 0 included: a sign of life.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    if _quiet:
+        yield lambda increment: None
+    elif not sys.stderr.isatty():
         yield _log_lines(description, total, unit, done)
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _RateColumn(unit),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, speed_estimate_period=120) as progress:
-        task = progress.add_task(description, total=total, completed=done)
-        yield lambda increment: progress.update(task, advance=increment)
+    else:
+        from attrib.progress_bar import show_bar
 
-
-def say(message: str) -> None:
-    """Tell the user something, on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+        with show_bar(description, total, unit, done) as advance:
+            yield advance
 
 
 def _log_lines(description: str, total: int, unit: str, before: int) -> Advance:

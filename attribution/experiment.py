@@ -17,7 +17,7 @@ from attrib.attribution.evaluation import EvaluationPlan, TransferSet
 from attrib.attribution.forecast import Counts
 from attrib.attribution.settings import AblateSettings, Method, TrainSettings
 from attrib.attribution.trainers import find_trainer
-from attrib.config import canonical_json, command_line, content_hash, describe_environment
+from attrib.config import canonical_json, content_hash, describe_environment
 from attrib.data.library import (
     import_dataset,
     load_dataset,
@@ -32,6 +32,7 @@ from attrib.sampling.grading import Grader
 from attrib.sampling.models import load_files
 from attrib.sampling.responder import ModelIdentity, SampleSet
 from attrib.sampling.verdicts import grade_rollouts
+from attrib.settings import command_line
 from attrib.store import Store
 
 _BUCKETING = """

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from attrib.attribution.objective import Advantage, Normalisation
 from attrib.attribution.subsets import Grouping
-from attrib.config import Settings
 from attrib.errors import ConfigError
 from attrib.roles import PLANNED, Role
 from attrib.sampling.judge import JudgeSettings
 from attrib.sampling.models import Dtype
+from attrib.settings import Settings
 
 
 class Method(StrEnum):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from attrib.config import Settings, content_hash
+from attrib.config import content_hash
 from attrib.data.hub import PREFIX, fetch
 from attrib.data.layouts import Layout
 from attrib.data.library import load_every_question, store_questions
@@ -25,6 +25,7 @@ from attrib.data.questions import WORLDFACTS
 from attrib.data.splits import settle
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
+from attrib.settings import Settings
 from attrib.store import Store
 
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

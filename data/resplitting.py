@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 
 import polars as pl
 
-from attrib.config import Settings
 from attrib.data.library import append_links, load_every_question
 from attrib.data.parsing import Draft
 from attrib.data.questions import WORLDFACTS, Question, Split
 from attrib.data.splits import Settled, settle
 from attrib.errors import DataError
+from attrib.settings import Settings
 from attrib.store import Store, Transaction
 
 _USED = """

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 
-from attrib.config import Settings
 from attrib.errors import ConfigError, missing_extra
 from attrib.plugins import ENGINES, load_plugin
 from attrib.progress import say
@@ -21,6 +20,7 @@ from attrib.sampling.engine import Engine, EngineName
 from attrib.sampling.models import EMBEDDED_NAME, Dtype, ModelFiles, load_files, load_model
 from attrib.sampling.prompts import PromptStyle, choose_prompt_style
 from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
+from attrib.settings import Settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

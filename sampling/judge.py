@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from attrib.config import Settings, content_hash
+from attrib.config import content_hash
 from attrib.errors import AttribError, ConfigError, ModelError
 from attrib.sampling.engine import Engine, FinishReason, Request, in_order
 from attrib.sampling.engines import EngineSettings, Source, find_source
@@ -21,6 +21,7 @@ from attrib.sampling.grading import Graded, Response, Verdict
 from attrib.sampling.models import EMBEDDED_NAME
 from attrib.sampling.prompts import PromptStyle
 from attrib.sampling.responder import Responder
+from attrib.settings import Settings
 
 JUDGE_VERSION = 1
 """Raise it whenever the same replies would lead to other verdicts; the prompt counts by itself."""

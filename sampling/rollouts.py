@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from attrib.config import canonical_json, command_line, differing_keys
+from attrib.config import canonical_json, differing_keys
 from attrib.data.library import import_dataset, load_dataset, select_questions
 from attrib.data.questions import WORLDFACTS, Question, Split
 from attrib.errors import ConfigError, ModelError
@@ -21,6 +21,7 @@ from attrib.progress import say, track
 from attrib.sampling.engine import Engine, FinishReason, Request, Rollout
 from attrib.sampling.engines import EngineSettings, Source, find_source
 from attrib.sampling.responder import Responder, SampleSet
+from attrib.settings import command_line
 from attrib.store import Store
 
 SECONDS_BETWEEN_WRITES = 1.0

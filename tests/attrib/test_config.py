@@ -8,15 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from attrib.config import (
-    Settings,
-    cache_folder,
-    canonical_json,
-    command_line,
-    content_hash,
-    differing_keys,
-)
+from attrib.config import cache_folder, canonical_json, content_hash, differing_keys
 from attrib.errors import ConfigError
+from attrib.settings import Settings, command_line
 
 VALUE = {"b": [1, None, 0.5], "a": "é", "c": {"y": True, "x": 'q"'}}
 

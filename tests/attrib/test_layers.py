@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("data", "sampling", "analysis", "attribution", "reports")
-BASE = {"errors", "config", "plugins", "roles", "store", "progress"}
+BASE = {"errors", "config", "plugins", "roles", "settings", "store", "progress"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "roles": set(),
-    "progress": set(),
+    "progress": {"progress_bar"},
+    "progress_bar": {"progress"},
+    "interruption": set(),
     "plugins": {"errors"},
     "config": {"errors"},
+    "settings": {"config", "errors"},
     "store": {"errors"},
     "data": {"data", *BASE},
     "analysis": {"analysis", "errors"},
@@ -30,11 +33,13 @@ COMMAND_LINE = {
     "ablate_command",
     "analyze_command",
     "cli",
+    "command_group",
     "data_command",
     "grade_command",
     "handle",
     "inspection",
     "options",
+    "run_command",
     "study",
     "tables",
     "tables_analysis",
@@ -49,9 +54,11 @@ ONLY_IN = {
         "attrib.ablate_command",
         "attrib.analyze_command",
         "attrib.cli",
+        "attrib.command_group",
         "attrib.data_command",
         "attrib.grade_command",
         "attrib.options",
+        "attrib.run_command",
     },
     "peft": {"attrib.attribution.policy"},
     "trl": set(),

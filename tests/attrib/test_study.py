@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from attrib.attribution.settings import AblateSettings
 from attrib.cli import app
+from attrib.data.questions import load_worldfacts
 from attrib.errors import ConfigError
 from attrib.store import Store
 from attrib.study import read_study
@@ -96,7 +97,7 @@ def test_defaults_hold_without_a_study(attrib: Callable[..., Result]) -> None:
 
 def test_shared_keys_reach_the_commands_that_know_them(study: Path) -> None:
     study.write_text('db = "a"\nlimit = 3\n[bucket]\nk = 4\ndb = "b"\n')
-    assert read_study(study, KNOWN) == {
+    assert read_study(str(study), KNOWN).defaults == {
         "bucket": [{"db": "b", "k": 4}],
         "sample": [{"db": "a", "limit": 3}],
     }
@@ -104,7 +105,10 @@ def test_shared_keys_reach_the_commands_that_know_them(study: Path) -> None:
 
 def test_a_command_may_have_several_tables(study: Path) -> None:
     study.write_text('db = "a"\n[[bucket]]\nk = 4\n[[bucket]]\nk = 8\ndb = "b"\n')
-    assert read_study(study, KNOWN)["bucket"] == [{"db": "a", "k": 4}, {"db": "b", "k": 8}]
+    assert read_study(str(study), KNOWN).defaults["bucket"] == [
+        {"db": "a", "k": 4},
+        {"db": "b", "k": 8},
+    ]
 
 
 def test_several_tables_are_run_not_chosen_from(attrib: Callable[..., Result], study: Path) -> None:
@@ -118,7 +122,7 @@ def test_several_tables_are_run_not_chosen_from(attrib: Callable[..., Result], s
 def test_every_mistake_is_named_with_a_suggestion(study: Path) -> None:
     study.write_text("limits = 3\n[sample]\nmax-new-tokens = 1\nzzz = 2\n[sampel]\nn = 1\n")
     with pytest.raises(ConfigError) as refusal:
-        read_study(study, KNOWN)
+        read_study(str(study), KNOWN)
     message = str(refusal.value)
     assert "unknown key 'limits' (did you mean 'limit'?)" in message
     assert "unknown key in [sample] 'max-new-tokens' (did you mean 'max_new_tokens'?)" in message
@@ -235,11 +239,130 @@ def test_run_needs_what_the_step_needs(attrib: Callable[..., Result], tmp_path: 
     assert "There is no study" in result.stderr
 
 
-def test_the_shipped_study_is_valid(attrib: Callable[..., Result]) -> None:
-    demo = Path(__file__).parents[2] / "docs/studies/demo.toml"
-    for step in ("sample", "bucket", "ablate", "report"):
-        found = settings_in(attrib("--study", demo, step, "--print-config"))
+def test_tables_of_grouped_commands_are_nested(study: Path) -> None:
+    known = {"data import": {"db", "source"}, "grade": {"db", "k"}, "grade export": {"db", "seed"}}
+    study.write_text(
+        'db = "a"\n[[data.import]]\nsource = "x"\n[[data.import]]\nsource = "y"\n'
+        "[grade]\nk = 3\n[grade.export]\nseed = 4\n"
+    )
+    found = read_study(str(study), known)
+    assert found.defaults == {
+        "data import": [{"db": "a", "source": "x"}, {"db": "a", "source": "y"}],
+        "grade": [{"db": "a", "k": 3}],
+        "grade export": [{"db": "a", "seed": 4}],
+    }
+    assert set(found.tables) == set(known)
+    study.write_text("[data.imprt]\nsource = 1\n[data]\nname = 2\n[grade.export]\nsed = 3\n")
+    with pytest.raises(ConfigError) as refusal:
+        read_study(str(study), known)
+    message = str(refusal.value)
+    assert "unknown table 'data.imprt' (did you mean 'data.import'?)" in message
+    assert "unknown table 'data'" in message
+    assert "unknown key in [grade.export] 'sed' (did you mean 'seed'?)" in message
+
+
+PRESETS = ("demo", "paper-llama-3.1-8b", "paper-olmo-2-7b", "paper-qwen2.5-7b", "smollm2")
+
+
+def test_presets_are_listed(attrib: Callable[..., Result]) -> None:
+    result = attrib("run", "--list")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == list(PRESETS)
+    for line in result.stdout.splitlines():
+        assert ("untested at this scale" in line) == line.startswith("paper-")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_setting_of_a_preset_is_valid(attrib: Callable[..., Result], name: str) -> None:
+    result = attrib("run", name, "--print-config")
+    assert result.exit_code == 0, result.stderr
+    steps = [line for line in result.stdout.splitlines() if line.startswith("── ")]
+    imports = ["── attrib data import"] * 4 if name.startswith("paper-") else []
+    assert steps[: len(imports)] == imports
+    for step in ("sample", "bucket", "ablate", "analyze", "report"):
+        assert f"── attrib {step}" in steps
+    for step in ("bucket", "report"):
+        found = settings_in(attrib("--study", name, step, "--print-config"))
         assert "study file" in {source for _, source in found.values()}
+    assert list(Path().iterdir()) == []
+
+
+def test_a_preset_of_the_paper_asks_what_the_paper_asked(attrib: Callable[..., Result]) -> None:
+    result = attrib("run", "paper-qwen2.5-7b", "--print-config")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert {line[1] for line in lines if line[0] == "model"} >= {"Qwen/Qwen2.5-7B-Instruct"}
+    assert {line[1] for line in lines if line[0] == "n"} == {"128"}
+    datasets = {line[1] for line in lines if line[0] == "dataset"}
+    assert datasets == {"nq", "triviaqa", "popqa", "simpleqa"}
+    assert {line[1] for line in lines if line[0] == "grader"} == {"judge"}
+    judges = {line[1] for line in lines if line[0] == "judge_model"}
+    assert judges == {"['Qwen/Qwen2.5-72B-Instruct']"}
+
+
+def test_run_runs_every_step_and_again_changes_nothing(
+    attrib: Callable[..., Result], tmp_path: Path, continent_model: Path
+) -> None:
+    """From a file of questions to the report; the second time finds everything done."""
+    questions = [q for q in load_worldfacts() if q.relation == "continent"][:60]
+    rows = "".join(f"{q.text},{q.answers[0]},{q.relation},{q.subject}\n" for q in questions)
+    (tmp_path / "mine.csv").write_text("question,answer,relation,subject\n" + rows)
+    study = tmp_path / "study.toml"
+    study.write_text(
+        f"""
+db = "study.duckdb"
+device = "cpu"
+
+[data.import]
+source = "mine.csv"
+question_column = "question"
+answers_column = "answer"
+relation_column = "relation"
+subject_column = "subject"
+
+[sample]
+dataset = "mine"
+model = "{continent_model}"
+n = 16
+limit = 20
+max_new_tokens = 4
+
+[grade]
+grader = "exact"
+
+[bucket]
+k = 16
+
+[ablate]
+subset_where = "text < 'X'"
+role = "only"
+seeds = 1
+method = "sft"
+budget = "updates=1"
+evaluate_at = 1.0
+eval_limit = 5
+eval_samples = 0
+cot_tokens = 0
+
+[analyze]
+
+[report]
+output = "report.html"
+"""
+    )
+    result = attrib("run", study)
+    assert result.exit_code == 0, result.stderr
+    steps = [line for line in result.stderr.splitlines() if line.startswith("── ")]
+    commands = ("data import", "sample", "grade", "bucket", "ablate", "analyze", "report")
+    assert steps == [f"── attrib {command}" for command in commands]
+    assert "mine imported: 60 questions" in result.stdout
+    store = Store(tmp_path / "study.duckdb")
+    tables = ("questions", "rollouts", "verdicts", "buckets", "evaluations", "effects")
+    before = [store.read(f"FROM {table} ORDER BY ALL") for table in tables]
+    again = attrib("run", study, "--quiet")
+    assert (again.exit_code, again.stderr) == (0, "")
+    assert "mine was imported before" in again.stdout
+    after = [store.read(f"FROM {table} ORDER BY ALL") for table in tables]
+    assert all(one.equals(other) for one, other in zip(before, after, strict=True))
 
 
 def test_print_config_shows_every_setting(attrib: Callable[..., Result]) -> None:

@@ -48,7 +48,11 @@ def test_every_module_and_data_file_is_in_it(wheel: zipfile.ZipFile) -> None:
         if folder != "tests"
         for file in (ROOT / folder).glob("*.py")
     }
-    wanted |= {f"attrib/migrations/{file.name}" for file in (ROOT / "attrib/migrations").iterdir()}
+    wanted |= {
+        f"attrib/{folder}/{file.name}"
+        for folder in ("migrations", "presets")
+        for file in (ROOT / "attrib" / folder).iterdir()
+    }
     wanted |= {
         f"attrib/reports/templates/{file.name}" for file in (ROOT / "reports/templates").iterdir()
     }
