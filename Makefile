@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm test-browser check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
+.PHONY: demo test test-vllm test-browser check-exports check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run demo
@@ -22,6 +22,14 @@ test-browser: .venv/.dev-ready
 	npm ci --prefix tests/browser --no-audit --no-fund
 	.venv/bin/python tests/browser/render_reports.py build/browser
 	REPORTS=$(CURDIR)/build/browser node --test --test-reporter=spec tests/browser/reports.test.mjs
+
+# Do inspect_ai and lm-evaluation-harness read what `attrib export` writes? In an environment of its own.
+check-exports: .venv/.dev-ready
+	@$(PYTHON) -m venv .venv-exports
+	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
+		--editable '.[local,dev]' 'inspect_ai==0.3.285'
+	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --no-deps 'lm_eval==0.4.13'
+	.venv-exports/bin/python -m pytest tests/interop
 
 # Are tree rollouts distributed as those of `generate`? (a quarter of an hour)
 check-exact: .venv/.local-ready
@@ -93,4 +101,4 @@ types: .venv/.dev-ready
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-vllm build demo
+	rm -rf .venv .venv-vllm .venv-exports build demo

@@ -30,6 +30,7 @@ from attrib.options import (
     print_json,
     show_config,
 )
+from attrib.output_command import export, query
 from attrib.run_command import nest, run, study_defaults
 
 app = typer.Typer(
@@ -301,27 +302,8 @@ def status(db: Database = DEFAULT_DATABASE, as_json: AsJson = False) -> None:
     print_status(found)
 
 
-@app.command()
-def query(
-    sql: Annotated[str, typer.Argument(help="A SELECT statement.", metavar="SQL")],
-    db: Database = DEFAULT_DATABASE,
-    as_json: AsJson = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-) -> None:
-    """Ask the study a question in SQL (read-only).
-
-    Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
-    """
-    from attrib.store import Store
-    from attrib.tables import print_frame, to_csv
-
-    frame = Store(db).read(sql)
-    if as_csv:
-        typer.echo(to_csv(frame), nl=False)
-    elif as_json:
-        print_json(frame)
-    else:
-        print_frame(frame)
+app.command()(query)
+app.command()(export)
 
 
 @app.command()

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from attrib.sampling.comparing import Comparison
     from attrib.sampling.dry_run import SamplePlan
 
-WIDTH_OF_FILES = 240  # columns
+WIDTH_OF_FILES = 1_000_000  # columns: nothing is folded that another program reads
 
 
 def to_json(value: object) -> str:
     """Return a record, a mapping or a frame as JSON; unknown numbers become null."""
-    return json.dumps(_simplify(value), ensure_ascii=False, allow_nan=False, indent=2)
+    return json.dumps(simplify(value), ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def to_csv(frame: pl.DataFrame) -> str:
@@ -43,7 +43,7 @@ def to_csv(frame: pl.DataFrame) -> str:
         pl.Series(
             name,
             [
-                None if v is None else json.dumps(_simplify(v), ensure_ascii=False)
+                None if v is None else json.dumps(simplify(v), ensure_ascii=False)
                 for v in frame[name].to_list()
             ],
             dtype=pl.String,
@@ -53,7 +53,7 @@ def to_csv(frame: pl.DataFrame) -> str:
     return frame.with_columns(texts).write_csv()
 
 
-def _simplify(item: object) -> object:
+def simplify(item: object) -> object:
     """Return `item` in terms of JSON: arrays and frames become lists, records mappings."""
     if item is None or isinstance(item, str | int):
         return item
@@ -62,15 +62,15 @@ def _simplify(item: object) -> object:
     if isinstance(item, Decimal):  # a sum of whole numbers in DuckDB
         return int(item) if item == item.to_integral_value() else float(item)
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        return {f.name: _simplify(getattr(item, f.name)) for f in dataclasses.fields(item)}
+        return {f.name: simplify(getattr(item, f.name)) for f in dataclasses.fields(item)}
     if isinstance(item, Mapping):
-        return {str(key): _simplify(value) for key, value in item.items()}
+        return {str(key): simplify(value) for key, value in item.items()}
     if isinstance(item, pl.DataFrame):
-        return [_simplify(row) for row in item.iter_rows(named=True)]
+        return [simplify(row) for row in item.iter_rows(named=True)]
     if hasattr(item, "tolist"):
-        return _simplify(item.tolist())
+        return simplify(item.tolist())
     if isinstance(item, list | tuple):
-        return [_simplify(value) for value in item]
+        return [simplify(value) for value in item]
     return str(item)
 
 

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import platformdirs
 import pytest
 
+from attrib.sampling.bucketing import BucketSettings, bucket_questions
 from attrib.sampling.models import EMBEDDED_NAME, EMBEDDED_PACKAGE, LanguageModel, load_model
+from attrib.sampling.rollouts import SampleSettings, draw_rollouts
+from attrib.store import Store
 from tests.local_server import Call, LocalServer, Reply, answer_well
 
 if TYPE_CHECKING:
@@ -240,3 +243,20 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., LocalServer
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def graded_study(tmp_path_factory: pytest.TempPathFactory, continent_model: Path) -> Path:
+    """Make a study of 12 questions with 16 graded rollouts each; copy it before changing it."""
+    store = Store(tmp_path_factory.mktemp("graded") / "study.duckdb")
+    settings = SampleSettings(
+        model=str(continent_model),
+        n=16,
+        limit=12,
+        where="relation = 'continent'",
+        max_new_tokens=4,
+        device="cpu",
+    )
+    draw_rollouts(store, settings)
+    bucket_questions(store, BucketSettings(k=16))
+    return store.path

@@ -1,0 +1,101 @@
+"""Files that commands write for other programs: which formats there are, and how they are written.
+
+A file appears whole or not at all.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import BinaryIO
+
+import polars as pl
+
+from attrib.errors import ConfigError
+from attrib.tables import simplify, to_csv, to_json
+
+LINE_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    """For people; a pipe gets every column in full."""
+    CSV = "csv"
+    """Lists as JSON within a cell."""
+    JSON = "json"
+    """A list of objects."""
+    JSONL = "jsonl"
+    """An object a line."""
+    PARQUET = "parquet"
+
+
+def choose_format(wanted: str | None, output: Path | None, default: str, known: list[str]) -> str:
+    """Return the format that is named, else that of the file's name, else the default.
+
+    Raises:
+        ConfigError: it is not one of those known.
+    """
+    suffix = "" if output is None else output.suffix.lower()
+    found = wanted or LINE_SUFFIXES.get(suffix) or suffix.lstrip(".") or default
+    if found not in known:
+        said = f"--format {wanted}" if wanted else f"{output}: the ending"
+        raise ConfigError(f"{said} is none of {', '.join(known)}. Say which with --format.")
+    return found
+
+
+def write_frame(frame: pl.DataFrame, kind: Format, output: Path) -> None:
+    """Write rows to a file.
+
+    Raises:
+        ConfigError: the file cannot be written, or not in this format.
+    """
+    with writing_to(output) as stream:
+        if kind == Format.PARQUET:
+            try:
+                frame.write_parquet(stream)
+            except pl.exceptions.PolarsError as error:
+                raise ConfigError(f"Parquet has no room for a column: {error}") from error
+        else:
+            stream.writelines(piece.encode() for piece in to_text(frame, kind))
+
+
+def to_text(frame: pl.DataFrame, kind: Format) -> Iterator[str]:
+    """Yield the text of rows as CSV, JSON or JSON lines."""
+    if kind == Format.CSV:
+        yield to_csv(frame)
+    elif kind == Format.JSON:
+        yield to_json(frame) + "\n"
+    else:
+        yield from to_lines(frame.iter_rows(named=True))
+
+
+def to_lines(records: Iterable[object]) -> Iterator[str]:
+    """Yield a line of JSON for each record."""
+    for record in records:
+        yield json.dumps(simplify(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@contextmanager
+def writing_to(output: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `output` once the block is done.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    is_special = output.exists() and not output.is_file()  # such as /dev/stdout
+    target = output if is_special else output.with_name(f"{output.name}.partial")
+    try:
+        with target.open("wb") as stream:
+            yield stream
+        if not is_special:
+            os.replace(target, output)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{output} cannot be written: {reason}. Name another file.") from error
+    finally:
+        if not is_special:
+            target.unlink(missing_ok=True)
