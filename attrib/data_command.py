@@ -1,5 +1,6 @@
 """`attrib data`: question files into a study, and what it holds of them."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -86,6 +87,67 @@ def import_(
     if as_json:
         return print_json(summary)
     print_import(summary)
+
+
+@app.command("import-rollouts")
+def import_rollouts(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A file (JSON lines, JSON, Parquet, CSV; plain or .gz), or a glob in quotes.",
+            metavar="SOURCE",
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="What drew them: a folder or hub id, which training will load.")
+    ],
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Tokens after which these responses were cut off.")
+    ],
+    db: Database = DEFAULT_DATABASE,
+    dataset: Annotated[
+        str | None, typer.Option(help="Whose questions were asked; default: all of the study.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="That they were drawn at.")] = 1.0,
+    top_p: Annotated[float, typer.Option(help="Probability of the nucleus, if any.")] = 1.0,
+    top_k: Annotated[int, typer.Option(help="Tokens drawn from; 0: all.")] = 0,
+    prompt: Annotated[
+        Path | None, typer.Option(help="File with {question} in it.", metavar="FILE")
+    ] = None,
+    chat: Annotated[bool, typer.Option(help="Asked through the chat template.")] = True,
+    grader: Annotated[str, typer.Option(help="match or exact.")] = "match",
+    question_column: Annotated[
+        str | None, typer.Option(help="The question or prompt.", metavar="NAME", **COLUMNS)
+    ] = None,
+    responses_column: Annotated[
+        str | None, typer.Option(help="The response, or a list.", metavar="NAME", **COLUMNS)
+    ] = None,
+    score_column: Annotated[
+        str | None,
+        typer.Option(help="Above 0.5 is right; only compared.", metavar="NAME", **COLUMNS),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Leave out responses to unknown questions.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring in rollouts that were drawn elsewhere, so that they need not be drawn again.
+
+    Dumps of verl and TRL, samples of lm-eval, logs of inspect_ai (JSON), results of limit-of-RLVR,
+    and any file with a question and responses in columns. Questions are matched by question_id or
+    by their text, and responses graded here. The same files again change nothing.
+
+    Example: `attrib data import-rollouts dump.jsonl --model my-model --max-new-tokens 64`
+    """
+    from attrib.sampling.import_rollouts import ImportRolloutsSettings
+    from attrib.sampling.import_rollouts import import_rollouts as bring_in
+    from attrib.store import Store
+    from attrib.tables import print_imported_rollouts
+
+    summary = bring_in(Store(db), make_settings(ctx, ImportRolloutsSettings))
+    return print_json(summary) if as_json else print_imported_rollouts(summary)
 
 
 @app.command("list")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from attrib.sampling.bucketing import Bucketing
     from attrib.sampling.comparing import Comparison
     from attrib.sampling.dry_run import SamplePlan
+    from attrib.sampling.import_rollouts import ImportedRollouts
 
 WIDTH_OF_FILES = 1_000_000  # columns: nothing is folded that another program reads
 
@@ -297,6 +298,35 @@ def print_import(summary: "ImportSummary") -> None:
     lines += [f"Dropped, {reason}: {n:,}" for reason, n in summary.dropped.items()]
     lines += [f"  such as {example}" for example in summary.examples]
     _print("\n".join(map(_make_visible, lines)))
+
+
+def print_imported_rollouts(summary: "ImportedRollouts") -> None:
+    """Print what an import of rollouts brought, left out, and how its scores compare with ours."""
+    count = (
+        f"{summary.fewest}"
+        if summary.fewest == summary.most
+        else (f"{summary.fewest} to {summary.most}")
+    )
+    lines = [
+        f"{summary.rollouts:,} rollouts of {summary.questions:,} training questions, {count} each, "
+        f"in sample set {summary.sample_set_id}; {summary.already_stored:,} were there."
+    ]
+    left_out = {
+        "to held-out questions": summary.held_out,
+        "failed": summary.failed,
+        "to no question of the study": summary.unmatched,
+    }
+    lines += [f"Left out, {reason}: {n:,}" for reason, n in left_out.items() if n]
+    if summary.end_unknown:
+        lines.append(f"Not known whether cut off, taken as whole: {summary.end_unknown:,}")
+    lines.append(f"Right by {summary.grader}: {summary.correct:,} of {summary.graded:,}")
+    if summary.scored:
+        share = summary.agreeing / summary.scored
+        lines.append(
+            f"The file's scores agree on {summary.agreeing:,} of {summary.scored:,} ({share:.1%})."
+        )
+    lines.append(f"Next: attrib bucket --k {summary.fewest}")
+    _print("\n".join(lines))
 
 
 def print_split(summary: "SplitSummary") -> None:

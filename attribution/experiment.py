@@ -231,13 +231,17 @@ def _refuse_other_distributions(sample_set: SampleSet) -> None:
 
 
 def _settle_model(bucketing: Bucketing, settings: AblateSettings) -> Bucketing:
-    """Take the identity of a served model, of which only a name is known, from --model."""
+    """Take the identity of a model of which only a name is known from --model."""
     sample_set = bucketing.sample_set
-    if sample_set.engine != EngineName.SERVER:
+    origin = {
+        EngineName.SERVER: "come from a server that calls",
+        EngineName.IMPORTED: "were imported by someone who called",
+    }.get(sample_set.engine)
+    if origin is None:
         return bucketing
     if settings.model is None:
         raise ConfigError(
-            f"The rollouts come from a server that calls its model '{sample_set.model}'. Name the "
+            f"The rollouts {origin} its model '{sample_set.model}'. Name the "
             "folder or hub id that holds the same weights: --model"
         )
     identity = ModelIdentity.of_files(load_files(settings.model), sample_set.prompt)

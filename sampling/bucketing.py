@@ -28,6 +28,7 @@ from attrib.data.library import load_questions_of
 from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
+from attrib.sampling.engine import EngineName
 from attrib.sampling.graders import make_grader
 from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings
@@ -39,7 +40,7 @@ _SAMPLE_SETS = """
     SELECT sample_set_id FROM sample_sets WHERE sample_set_id LIKE $prefix || '%'
     ORDER BY used_at DESC, sample_set_id
 """
-_COMMAND = "SELECT command FROM sample_sets WHERE sample_set_id = $sample_set_id"
+_COMMAND = "SELECT command, engine FROM sample_sets WHERE sample_set_id = $sample_set_id"
 # One pass over the rollouts: the verdict of each by its text, and what is missing.
 _COUNTS = """
     WITH known AS (
@@ -207,7 +208,12 @@ def _check_complete(
     if settings.partial and short < len(drawn):
         say(f"{found}; they are left out.")
         return
-    command = store.read(_COMMAND, sample_set_id=sample_set_id).item()
+    command, engine = store.read(_COMMAND, sample_set_id=sample_set_id).row(0)
+    if engine == EngineName.IMPORTED:
+        raise DataError(
+            f"{found} (the fewest: {min(drawn, default=0)}), and imported ones cannot be drawn on. "
+            "Leave these questions out: --partial. Or count fewer: --k"
+        )
     others = " Or bucket the others alone: --partial" if short < len(drawn) else ""
     raise DataError(
         f"{found} (the fewest: {min(drawn, default=0)}). To draw the rest, type: "

@@ -24,6 +24,8 @@ class EngineName(StrEnum):
     """vLLM in this process."""
     SERVER = "server"
     """An OpenAI-compatible server."""
+    IMPORTED = "imported"
+    """No engine of ours: the rollouts were drawn elsewhere."""
 
 
 class FinishReason(StrEnum):

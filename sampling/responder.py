@@ -27,7 +27,8 @@ class ModelIdentity:
     """What of a model decides its answers.
 
     Attributes:
-        weights_hash: of the model's files; of a server's model only its name is known.
+        weights_hash: of the model's files; of a server's model its name, of imported rollouts
+            their files.
         prompt_hash: of a fixed question's prompt: tokenizer and chat template.
         end_token_ids: tokens that end a response, in order.
     """
@@ -47,6 +48,11 @@ class ModelIdentity:
     def of_served(cls, model: str, style: PromptStyle) -> "ModelIdentity":
         """Return the identity of a model that a server knows by name."""
         return cls(f"served:{model}", content_hash([style.system, style.fill(PROBE)]), ())
+
+    @classmethod
+    def of_imported(cls, files_hash: str, style: PromptStyle) -> "ModelIdentity":
+        """Return the identity of a model of which nothing but some rollouts are there."""
+        return cls(f"imported:{files_hash}", content_hash([style.system, style.fill(PROBE)]), ())
 
 
 @dataclass(frozen=True, slots=True)
