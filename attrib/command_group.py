@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from attrib.errors import AttribError, first_line
-from attrib.interruption import EXIT_INTERRUPTED, leave
+from attrib.interruption import EXIT_INTERRUPTED, is_interruption, leave
 from attrib.progress import complain
 
 EXIT_ERROR = 1
@@ -27,14 +27,16 @@ class CommandGroup(TyperGroup):
         """Run the command that is named and exit."""
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
-        except Exception as error:
-            code = _explain(error)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a panic of polars is no Exception
+            code = EXIT_INTERRUPTED if is_interruption(error) else _explain(error)
         if code == EXIT_INTERRUPTED:
             leave()
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: BaseException) -> int:
     """Say what went wrong, in one line, and return the exit code."""
     if os.environ.get(DEBUG):
         traceback.print_exception(error)

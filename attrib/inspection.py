@@ -6,26 +6,47 @@ from pathlib import Path
 
 import polars as pl
 
-from attrib.store import Holder, Store
+from attrib.store import Failure, Holder, Store
 
 _TABLES = {
     "Questions": (
         "SELECT dataset, split, count(*) AS questions FROM questions GROUP BY ALL ORDER BY ALL"
     ),
-    "Sample sets": (
-        "SELECT sample_set_id, model, engine, seed, count(DISTINCT question_id) AS questions, "
-        "count(rollout) AS rollouts FROM sample_sets LEFT JOIN rollouts USING (sample_set_id) "
-        "GROUP BY ALL ORDER BY ALL"
-    ),
+    "Sample sets": """
+        WITH counted AS (
+            SELECT sample_set_id, question_id,
+                   count(*) FILTER (finish_reason <> 'error') AS drawn,
+                   count(*) FILTER (finish_reason = 'error') AS failed
+            FROM rollouts GROUP BY ALL),
+        asked AS (
+            SELECT sample_set_id, question_id, coalesce(drawn, 0) AS drawn,
+                   coalesce(failed, 0) AS failed
+            FROM (SELECT DISTINCT sample_set_id, question_id FROM selections)
+            FULL JOIN counted USING (sample_set_id, question_id))
+        SELECT sample_set_id, model, engine, seed, count(question_id) AS questions,
+               coalesce(max(drawn), 0) AS n, coalesce(sum(drawn), 0)::BIGINT AS rollouts,
+               coalesce(count(question_id) * max(drawn) - sum(drawn), 0)::BIGINT AS owed,
+               coalesce(sum(failed), 0)::BIGINT AS failed
+        FROM sample_sets LEFT JOIN asked USING (sample_set_id) GROUP BY ALL ORDER BY ALL
+    """,
+    "Verdicts": """
+        SELECT sample_set_id, grader, count(*) AS rollouts,
+               count(*) FILTER (verdict = 'correct') AS correct,
+               count(*) FILTER (verdict = 'incorrect') AS incorrect,
+               count(*) FILTER (verdict NOT IN ('correct', 'incorrect')) AS ungraded
+        FROM graded_rollouts GROUP BY ALL ORDER BY ALL
+    """,
     "Bucketings": (
         "SELECT bucketing_id, sample_set_id, grader, k, count(*) AS questions, "
         "count(*) FILTER (bucket = 'never-correct') AS \"never-correct\" "
         "FROM bucketings JOIN buckets USING (bucketing_id) GROUP BY ALL ORDER BY ALL"
     ),
-    "Arms": (
-        "SELECT experiment_id, role, subset, seed, arm_id, status, questions, updates, rollouts, "
-        "round(wall_seconds) AS seconds FROM arms ORDER BY experiment_id, role, subset, seed"
-    ),
+    "Arms": """
+        SELECT experiment_id, role, subset, seed, arm_id, coalesce(status, 'to do') AS status,
+               questions, updates, rollouts, round(wall_seconds) AS seconds
+        FROM arm_roles LEFT JOIN training_runs USING (arm_id)
+        ORDER BY experiment_id, role, subset, seed, arm_id
+    """,
 }
 
 
@@ -45,14 +66,34 @@ class StudyStatus:
 
     path: Path
     megabytes: float
+    megabytes_beside: float
+    """Of checkpoints and kept weights."""
     writer: Holder | None
+    last_error: Failure | None
+    """How the last command that wrote ended, if it failed or was interrupted."""
     tables: Mapping[str, pl.DataFrame]
 
 
 def study_status(store: Store) -> StudyStatus:
-    """Return counts of questions, rollouts, buckets and arms, and who is writing."""
+    """Return what is done and owed, sizes, who is writing, and how the last writer failed.
+
+    Rollouts are owed up to the number that the set's best-served question has.
+    """
     tables = {title: store.read(sql) for title, sql in _TABLES.items()}
-    return StudyStatus(store.path, store.path.stat().st_size / 1e6, store.holder(), tables)
+    beside = [
+        file.stat().st_size
+        for folder in ("checkpoints", "models")
+        for file in Path(f"{store.path}.{folder}").rglob("*")
+        if file.is_file()
+    ]
+    return StudyStatus(
+        path=store.path,
+        megabytes=store.path.stat().st_size / 1e6,
+        megabytes_beside=sum(beside) / 1e6,
+        writer=store.holder(),
+        last_error=store.last_failure(),
+        tables=tables,
+    )
 
 
 def list_suspects(store: Store, prefix: str) -> pl.DataFrame:

@@ -14,8 +14,9 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
@@ -42,6 +43,15 @@ class Holder:
     def __str__(self) -> str:
         """Return a phrase that fits after "held by"."""
         return f"`{self.command}` (pid {self.pid} on {self.host})"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a command that wrote to a study ended, where it failed or was interrupted."""
+
+    command: str
+    when: str
+    message: str
 
 
 class Transaction:
@@ -99,6 +109,7 @@ class Store:
         self._wait_seconds = wait_seconds
         self._lock = FileLock(f"{path}.lock")
         self._holder_path = Path(f"{path}.writer.json")
+        self._failure_path = Path(f"{path}.error.json")
 
     def exists(self) -> bool:
         """Tell whether the study file is there."""
@@ -151,9 +162,27 @@ class Store:
             with self._connected(read_only=False) as connection:
                 _migrate(connection, self.path)
             yield
+            self._failure_path.unlink(missing_ok=True)
+        except BaseException as error:
+            self._record_failure(command, error)
+            raise
         finally:
             self._holder_path.unlink(missing_ok=True)
             self._lock.release()
+
+    def last_failure(self) -> Failure | None:
+        """Return how the last command that wrote here ended, if it failed; else None."""
+        try:
+            return Failure(**json.loads(self._failure_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _record_failure(self, command: str, error: BaseException) -> None:
+        said = " ".join(str(error).split()) or type(error).__name__
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        record = asdict(Failure(command, when, said))
+        with suppress(OSError):  # the disk may be what failed
+            self._failure_path.write_text(json.dumps(record), encoding="utf-8")
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:

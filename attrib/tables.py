@@ -274,7 +274,13 @@ def _about(seconds: float | None) -> str:
 
 def print_status(found: "StudyStatus") -> None:
     """Print what a study holds."""
-    _print(f"{found.path} ({found.megabytes:.1f} MB), writer: {found.writer or 'none'}")
+    size = f"{found.megabytes:.1f} MB"
+    if found.megabytes_beside:
+        size += f" and {found.megabytes_beside:.1f} MB of weights and checkpoints"
+    _print(f"{found.path} ({size}), writer: {found.writer or 'none'}")
+    if found.last_error is not None:
+        error = found.last_error
+        _print(f"Last: `{error.command}` stopped at {error.when}: {_make_visible(error.message)}")
     print_titled(found.tables)
 
 

@@ -1,5 +1,6 @@
 """Rollouts from other programs: read, recognised, graded by us, and none lost or taken twice."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from attrib.cli import app
+from attrib.data.library import store_questions
 from attrib.data.questions import Question, Split, load_worldfacts
 from attrib.errors import DataError
 from attrib.sampling import import_rollouts as module
@@ -21,8 +23,11 @@ from attrib.sampling.import_rollouts import ImportRolloutsSettings, import_rollo
 from attrib.sampling.recognition import Recogniser, Unrecognised
 from attrib.store import Store, Transaction
 
-TRAIN = [q for q in load_worldfacts() if q.split is Split.TRAIN and q.relation == "continent"][:3]
-HELD_OUT = next(q for q in load_worldfacts() if q.split is Split.HELD_OUT)
+CONTINENTS = [
+    dataclasses.replace(q, dataset="mini") for q in load_worldfacts() if q.relation == "continent"
+]
+TRAIN = [q for q in CONTINENTS if q.split is Split.TRAIN][:3]
+HELD_OUT = next(q for q in CONTINENTS if q.split is Split.HELD_OUT)
 ASKED, RIGHT = TRAIN[0].text, TRAIN[0].answers[0]
 TEMPLATE = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": ASKED}]
@@ -39,7 +44,7 @@ LAYOUTS: dict[str, tuple[list[dict[str, object]], list[str], list[float | None]]
     "verl generation": (
         [{"prompt": CHAT, "responses": [RIGHT, "blue"]}],
         [RIGHT, "blue"],
-        [None] * 2,
+        [None, None],
     ),
     "TRL, text": ([{"step": 1, "prompt": ASKED, "completion": RIGHT}], [RIGHT], [None]),
     "TRL, chat": (
@@ -115,11 +120,19 @@ def write(tmp_path: Path) -> Callable[[list[dict[str, object]]], Path]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "study.duckdb")
+    return make_study(tmp_path / "study.duckdb")
+
+
+def make_study(path: Path) -> Store:
+    """Make a study of four questions."""
+    store = Store(path)
+    with store.writing("attrib test"):
+        store_questions(store, "mini", "mini.csv", "hash", [*TRAIN, HELD_OUT])
+    return store
 
 
 def settings(source: Path, **more: object) -> ImportRolloutsSettings:
-    known: dict[str, object] = {"model": "m", "max_new_tokens": 8, "dataset": "worldfacts"}
+    known: dict[str, object] = {"model": "m", "max_new_tokens": 8, "dataset": "mini"}
     return ImportRolloutsSettings(source=str(source), **{**known, **more})
 
 
@@ -137,9 +150,8 @@ def test_every_layout_is_read(layout: str, write: Callable[..., Path], store: St
 
 
 def test_parquet_and_csv_are_read(tmp_path: Path, store: Store) -> None:
-    frame = pl.DataFrame(
-        {"prompt": [ASKED], "responses": [[RIGHT, "blue"]], "scores": [[0.0, 0.0]]}
-    )
+    columns = {"prompt": [ASKED], "responses": [[RIGHT, "blue"]], "scores": [[0.0, 0.0]]}
+    frame = pl.DataFrame(columns)
     frame.write_parquet(tmp_path / "dump.parquet")
     summary = import_rollouts(store, settings(tmp_path / "dump.parquet"))
     assert (summary.rollouts, summary.correct, summary.agreeing) == (2, 1, 1)
@@ -147,7 +159,7 @@ def test_parquet_and_csv_are_read(tmp_path: Path, store: Store) -> None:
     assert import_rollouts(store, settings(tmp_path / "dump.csv")).correct == 1
 
 
-@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "inspect", "lm-eval"])
+@pytest.mark.parametrize("kind", ["parquet", "inspect", "lm-eval"])
 def test_what_was_exported_comes_back(graded_study: Path, tmp_path: Path, kind: str) -> None:
     suffix = {"inspect": "json", "lm-eval": "jsonl"}.get(kind, kind)
     file, copy = tmp_path / f"dump.{suffix}", tmp_path / "copy.duckdb"
@@ -189,9 +201,7 @@ def test_what_matches_no_question_is_refused_and_named(
         {"question": ASKED, "response": "a"},
         {"question": "Who painted this?", "response": "b"},
     ]
-    with pytest.raises(
-        DataError, match=r"1 of 2 .* row 2 \('Who painted this\?': asks no question"
-    ):
+    with pytest.raises(DataError, match=r"1 of 2 .* row 2 \('Who painted this\?': asks no"):
         import_rollouts(store, settings(write(rows)))
     assert store.read("SELECT count(*) FROM sample_sets").item() == 0
     summary = import_rollouts(store, settings(write(rows), partial=True))
@@ -253,7 +263,7 @@ def test_an_interrupted_import_leaves_whole_questions(
     assert [row[1] for row in store.read(sql).rows()] == [7]
     summary = import_rollouts(store, settings(file))
     assert (summary.already_stored, summary.rollouts) == (7, 21)
-    quiet = Store(tmp_path / "quiet.duckdb")
+    quiet = make_study(tmp_path / "quiet.duckdb")
     import_rollouts(quiet, settings(file))
     for table in ("rollouts", "verdicts", "selections"):
         sql = f"FROM {table} ORDER BY ALL"
@@ -294,7 +304,7 @@ def test_the_last_question_of_a_prompt_is_asked() -> None:
 
 
 def test_a_shared_text_is_not_guessed_at() -> None:
-    twin = Question(**{**{n: getattr(TRAIN[0], n) for n in Question.__slots__}, "question_id": "x"})
+    twin = dataclasses.replace(TRAIN[0], question_id="x")
     recogniser = Recogniser([TRAIN[0], twin])
     assert ask(recogniser, TRAIN[0].text) == "2 questions of the study have this text"
     assert recogniser.recognise("x", "anything") is twin
@@ -318,7 +328,7 @@ def test_training_asks_for_the_model(graded_study: Path, tmp_path: Path) -> None
     file.write_text(
         "".join(json.dumps({"question": r[0], "responses": ["x"] * 16}) + "\n" for r in rows.rows())
     )
-    import_rollouts(store, settings(file))
+    import_rollouts(store, settings(file, dataset="worldfacts"))
     runner = CliRunner()
     assert runner.invoke(app, ["bucket", "--db", str(copy), "--k", "16"]).exit_code == 0
     result = runner.invoke(app, ["ablate", "--db", str(copy), "--subset", "never-correct"])
