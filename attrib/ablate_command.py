@@ -52,7 +52,8 @@ def ablate(
         ),
     ] = None,
     group_by: Annotated[
-        str | None, typer.Option(help="relation or popularity: each group a subset.", **ARMS)
+        str | None,
+        typer.Option(help="relation or popularity: each group a subset; default: none.", **ARMS),
     ] = None,
     role: Annotated[
         list[str],
@@ -70,11 +71,19 @@ def ablate(
     seed: Annotated[int, typer.Option(help="The first of them.", **ARMS)] = 0,
     import_arm: Annotated[
         Path | None,
-        typer.Option(help="A model trained elsewhere, to be evaluated.", metavar="FOLDER", **ARMS),
+        typer.Option(
+            help="A model trained elsewhere, to be evaluated; default: none.",
+            metavar="FOLDER",
+            **ARMS,
+        ),
     ] = None,
     trained_on: Annotated[
         Path | None,
-        typer.Option(help="CSV with its training questions' question_id.", metavar="FILE", **ARMS),
+        typer.Option(
+            help="CSV with its training questions' question_id; default: none.",
+            metavar="FILE",
+            **ARMS,
+        ),
     ] = None,
     bucketing: Annotated[
         str, typer.Option(help="Beginning of its id; default: newest.", **ARMS)
@@ -140,7 +149,11 @@ def ablate(
     ] = 200,
     eval_where: Annotated[
         str | None,
-        typer.Option(help="SQL condition on held-out questions.", metavar="SQL", **EVALUATION),
+        typer.Option(
+            help="SQL condition on held-out questions; default: as trained.",
+            metavar="SQL",
+            **EVALUATION,
+        ),
     ] = None,
     eval_dataset: Annotated[
         list[str] | None,
@@ -175,7 +188,7 @@ def ablate(
     ] = 512,
     model: Annotated[
         str | None,
-        typer.Option(help="Where the sampled model lies now, if it was moved.", **RUNNING),
+        typer.Option(help="Where the sampled model lies now; default: where it was.", **RUNNING),
     ] = None,
     device: Device = "auto",
     judge_model: JudgeModel = None,

@@ -97,9 +97,9 @@ def sample(
     dataset: Annotated[str, typer.Option(help="Name of a data set.")] = "worldfacts",
     n: Annotated[int, typer.Option("--n", help="Rollouts per question.")] = 128,
     where: Annotated[
-        str | None, typer.Option(help="SQL condition on questions.", metavar="SQL")
+        str | None, typer.Option(help="SQL condition on questions; default: all.", metavar="SQL")
     ] = None,
-    limit: Annotated[int | None, typer.Option(help="Number of questions.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of questions; default: all.")] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -116,7 +116,8 @@ def sample(
         typer.Option(help="Text that ends a rollout; may be repeated.", metavar="TEXT"),
     ] = None,
     prompt: Annotated[
-        Path | None, typer.Option(help="File with {question} in it.", metavar="FILE")
+        Path | None,
+        typer.Option(help="File with {question} in it; default: our words.", metavar="FILE"),
     ] = None,
     chat: Annotated[
         bool | None,
@@ -135,14 +136,15 @@ def sample(
     ] = None,
     tensor_parallel: Annotated[int, typer.Option(help="GPUs that share the model.", **VLLM)] = 1,
     gpu_memory: Annotated[
-        float | None, typer.Option(help="Share of the GPU's memory.", **VLLM)
+        float | None, typer.Option(help="Share of the GPU's memory; default: vLLM's.", **VLLM)
     ] = None,
     max_model_len: Annotated[
-        int | None, typer.Option(help="Tokens of prompt and response together.", **VLLM)
+        int | None,
+        typer.Option(help="Tokens of prompt and response together; default: as needed.", **VLLM),
     ] = None,
     eager: Annotated[bool, typer.Option("--eager", help="Do not compile.", **VLLM)] = False,
     url: Annotated[
-        str | None, typer.Option(help="Such as http://localhost:8000/v1.", **SERVER)
+        str | None, typer.Option(help="Such as http://localhost:8000/v1; default: none.", **SERVER)
     ] = None,
     api_key_env: Annotated[
         str, typer.Option(help="Environment variable that holds the key.", **SERVER)
@@ -186,10 +188,11 @@ def bucket(
     k: Annotated[int, typer.Option("--k", help="Count rollouts 0 … k-1 of each question.")] = 128,
     grader: Annotated[str, typer.Option(help="match, exact or judge.")] = "match",
     cut_rarely: Annotated[
-        float | None, typer.Option(help="Largest right fraction in rarely-correct [1/16].")
+        float | None, typer.Option(help="Largest right fraction in rarely-correct; default: 1/16.")
     ] = None,
     cut_sometimes: Annotated[
-        float | None, typer.Option(help="Largest right fraction in sometimes-correct [1/2].")
+        float | None,
+        typer.Option(help="Largest right fraction in sometimes-correct; default: 1/2."),
     ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave out questions still short of rollouts.")

@@ -40,28 +40,36 @@ def import_(
         ),
     ] = None,
     question_column: Annotated[
-        str | None, typer.Option(help="The question.", metavar="NAME", **COLUMNS)
+        str | None, typer.Option(help="The question; default: by name.", metavar="NAME", **COLUMNS)
     ] = None,
     answers_column: Annotated[
         str | None,
-        typer.Option(help="The accepted answer, or a list of them.", metavar="NAME", **COLUMNS),
+        typer.Option(
+            help="The accepted answer, or a list of them; default: by name.",
+            metavar="NAME",
+            **COLUMNS,
+        ),
     ] = None,
     aliases_column: Annotated[
         list[str] | None,
         typer.Option(help="More accepted answers; may be repeated.", metavar="NAME", **COLUMNS),
     ] = None,
     subject_column: Annotated[
-        str | None, typer.Option(help="What is asked about.", metavar="NAME", **COLUMNS)
+        str | None,
+        typer.Option(help="What is asked about; default: none.", metavar="NAME", **COLUMNS),
     ] = None,
     relation_column: Annotated[
-        str | None, typer.Option(help="What is asked of it.", metavar="NAME", **COLUMNS)
+        str | None,
+        typer.Option(help="What is asked of it; default: none.", metavar="NAME", **COLUMNS),
     ] = None,
     popularity_column: Annotated[
-        str | None, typer.Option(help="A count.", metavar="NAME", **COLUMNS)
+        str | None, typer.Option(help="A count; default: none.", metavar="NAME", **COLUMNS)
     ] = None,
     key_column: Annotated[
         str | None,
-        typer.Option(help="What names a row for good.", metavar="NAME", **COLUMNS),
+        typer.Option(
+            help="What names a row for good; default: its text.", metavar="NAME", **COLUMNS
+        ),
     ] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse files with rows that cannot be used.")
@@ -113,19 +121,24 @@ def import_rollouts(
     top_p: Annotated[float, typer.Option(help="Probability of the nucleus, if any.")] = 1.0,
     top_k: Annotated[int, typer.Option(help="Tokens drawn from; 0: all.")] = 0,
     prompt: Annotated[
-        Path | None, typer.Option(help="File with {question} in it.", metavar="FILE")
+        Path | None,
+        typer.Option(help="File with {question} in it; default: our words.", metavar="FILE"),
     ] = None,
     chat: Annotated[bool, typer.Option(help="Asked through the chat template.")] = True,
     grader: Annotated[str, typer.Option(help="match or exact.")] = "match",
     question_column: Annotated[
-        str | None, typer.Option(help="The question or prompt.", metavar="NAME", **COLUMNS)
+        str | None,
+        typer.Option(help="The question or prompt; default: by name.", metavar="NAME", **COLUMNS),
     ] = None,
     responses_column: Annotated[
-        str | None, typer.Option(help="The response, or a list.", metavar="NAME", **COLUMNS)
+        str | None,
+        typer.Option(help="The response, or a list; default: by name.", metavar="NAME", **COLUMNS),
     ] = None,
     score_column: Annotated[
         str | None,
-        typer.Option(help="Above 0.5 is right; only compared.", metavar="NAME", **COLUMNS),
+        typer.Option(
+            help="Above 0.5 is right; only compared; default: by name.", metavar="NAME", **COLUMNS
+        ),
     ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Leave out responses to unknown questions.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from attrib.errors import ConfigError, DataError, StoreError
-from attrib.output import Format, choose_format, to_lines, write_frame, writing_to
+from attrib.output import Format, choose_format, refuse_study, to_lines, write_frame, writing_to
 from attrib.progress import say
 from attrib.sample_logs import to_inspect, to_lm_eval
 from attrib.settings import Settings
@@ -89,6 +89,7 @@ def export_rollouts(store: Store, settings: ExportSettings) -> ExportSummary:
         ConfigError: the condition, the format or the file cannot be used.
         DataError: there is no such sample set, no rollout to write, or several graders are meant.
     """
+    refuse_study(settings.output, store.path)
     kinds = [str(kind) for kind in ExportFormat]
     kind = choose_format(settings.format, settings.output, ExportFormat.PARQUET, kinds)
     sets = store.read(_SETS, prefix=settings.sample_set)

@@ -36,11 +36,15 @@ def grade(
     grader: Grader = "match",
     compare: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="Two graders to hold against each other.", metavar="GRADER GRADER"),
+        typer.Option(
+            help="Two graders to hold against each other; default: none.", metavar="GRADER GRADER"
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="CSV by people: question_id, text, verdict.", metavar="FILE"),
+        typer.Option(
+            help="CSV by people: question_id, text, verdict; default: none.", metavar="FILE"
+        ),
     ] = None,
     k: K = None,
     sample_set: SampleSet = "",

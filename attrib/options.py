@@ -46,7 +46,8 @@ JudgeKeyEnv = Annotated[
 ]
 JudgeConcurrency = Annotated[int, typer.Option(help="HTTP requests in flight.", **_JUDGE)]
 MaxJudgeCalls = Annotated[
-    int | None, typer.Option(help="Calls after which grading stops; it can go on.", **_JUDGE)
+    int | None,
+    typer.Option(help="Calls after which grading stops; it can go on; default: any.", **_JUDGE),
 ]
 
 

@@ -32,7 +32,7 @@ def query(
 
     Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
     """
-    from attrib.output import Format, choose_format, to_text, write_frame
+    from attrib.output import Format, choose_format, refuse_study, to_text, write_frame
     from attrib.store import Store
     from attrib.tables import print_frame
 
@@ -46,6 +46,7 @@ def query(
         raise ConfigError("A table is for people. Another --format: csv, json, jsonl, parquet.")
     frame = Store(db).read(sql)
     if output is not None:
+        refuse_study(output, db)
         write_frame(frame, kind, output)
     elif kind == Format.TABLE:
         print_frame(frame)
@@ -67,7 +68,7 @@ def export(
     ] = None,
     where: Annotated[
         str | None,
-        typer.Option(help="SQL condition on the exported columns.", metavar="SQL"),
+        typer.Option(help="SQL condition on the exported columns; default: all.", metavar="SQL"),
     ] = None,
     sample_set: Annotated[str, typer.Option(help="Beginning of its id; default: newest.")] = "",
     grader: Annotated[
