@@ -69,8 +69,9 @@ def read_dump(path: Path, columns: Columns) -> Iterator[Attempt]:
         if isinstance(row, Unreadable):
             raise DataError(f"{place}: {row.reason}. Mend the file.")
         cells = row.cells
-        if isinstance(cells.get("samples"), list) and "eval" in cells:  # a whole inspect_ai log
-            for number, sample in enumerate(cells["samples"], start=1):  # type: ignore[arg-type]
+        samples = cells.get("samples")
+        if isinstance(samples, list) and "eval" in cells:  # a whole inspect_ai log
+            for number, sample in enumerate(samples, start=1):
                 yield _read_inspect(f"{path.name}, sample {number}", sample)
         elif isinstance(cells.get("output"), dict) and "epoch" in cells:
             yield _read_inspect(place, cells)
