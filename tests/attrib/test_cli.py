@@ -21,7 +21,7 @@ from attrib.cli import app
 from attrib.data.library import import_dataset
 from attrib.store import Store
 
-COMMANDS = ("sample", "bucket", "ablate", "report", "run", "status", "query", "env")
+COMMANDS = ("sample", "bucket", "ablate", "report", "run", "status", "query", "export", "env")
 HEAVY = (
     *("torch", "transformers", "matplotlib", "pandas", "scipy", "jinja2"),
     *("numpy", "polars", "duckdb", "pyarrow", "pydantic", "filelock", "httpx2"),
@@ -179,7 +179,7 @@ def test_query_prints_tables_json_and_csv(study: Path) -> None:
         "relation": "country",
         "n": 5182,
     }
-    csv = attrib("query", "--db", study, "--csv", sql).stdout
+    csv = attrib("query", "--db", study, "--format", "csv", sql).stdout
     assert csv.splitlines()[:2] == ["relation,n", "country,5182"]
 
 
@@ -198,7 +198,7 @@ def test_query_prints_tables_json_and_csv(study: Path) -> None:
 )
 def test_every_kind_of_value_can_be_printed(study: Path, sql: str, value: object) -> None:
     assert json.loads(attrib("query", "--db", study, "--json", sql).stdout) == [{"x": value}]
-    for how in ([], ["--csv"]):
+    for how in ([], ["--format", "csv"]):
         result = attrib("query", "--db", study, *how, sql)
         assert result.exit_code == 0, result.output
     if isinstance(value, str):
@@ -206,7 +206,9 @@ def test_every_kind_of_value_can_be_printed(study: Path, sql: str, value: object
 
 
 def test_a_whole_table_with_lists_can_be_printed_as_csv(study: Path) -> None:
-    csv = attrib("query", "--db", study, "--csv", "FROM questions WHERE subject = 'Peru'").stdout
+    csv = attrib(
+        "query", "--db", study, "--format", "csv", "FROM questions WHERE subject = 'Peru'"
+    ).stdout
     assert '"[""Lima""]"' in csv
 
 
