@@ -52,7 +52,7 @@ def run(
             "name a file or a preset, or --list them.", ctx, param_hint="STUDY"
         )
     found = study_defaults(ctx, study)
-    root = ctx.find_root()
+    root: Any = ctx.find_root()
     for step in STEPS:
         for values in found.defaults[step] if step in found.tables else []:
             (typer.echo if print_config else say)(f"── attrib {step}")

@@ -233,10 +233,11 @@ def _refuse_other_distributions(sample_set: SampleSet) -> None:
 def _settle_model(bucketing: Bucketing, settings: AblateSettings) -> Bucketing:
     """Take the identity of a model of which only a name is known from --model."""
     sample_set = bucketing.sample_set
-    origin = {
+    origins: dict[str, str] = {
         EngineName.SERVER: "come from a server that calls",
         EngineName.IMPORTED: "were imported by someone who called",
-    }.get(sample_set.engine)
+    }
+    origin = origins.get(sample_set.engine)
     if origin is None:
         return bucketing
     if settings.model is None:

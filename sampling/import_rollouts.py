@@ -35,15 +35,15 @@ from attrib.store import Store
 QUESTIONS_PER_WRITE = 100
 EVERY_ROLLOUT = 2**31 - 1
 SHOWN = 60  # characters of a prompt that was not recognised
-_SCHEMA = {
-    "sample_set_id": pl.String,
-    "question_id": pl.String,
-    "rollout": pl.Int32,
-    "text": pl.String,
+_SCHEMA: dict[str, pl.DataType] = {
+    "sample_set_id": pl.String(),
+    "question_id": pl.String(),
+    "rollout": pl.Int32(),
+    "text": pl.String(),
     "token_ids": pl.List(pl.Int32),
-    "tokens": pl.Int32,
-    "logprob": pl.Float64,
-    "finish_reason": pl.String,
+    "tokens": pl.Int32(),
+    "logprob": pl.Float64(),
+    "finish_reason": pl.String(),
 }
 _STORED = "SELECT count(*) FROM rollouts WHERE sample_set_id = $sample_set_id"
 _VERDICTS = """
@@ -248,7 +248,7 @@ def _write(store: Store, sample_set_id: str, found: _Sorted) -> None:
     with track("Importing", len(questions), "questions") as advance:
         for first in range(0, len(questions), QUESTIONS_PER_WRITE):
             batch = questions[first : first + QUESTIONS_PER_WRITE]
-            rows = [
+            rows: list[dict[str, object]] = [
                 {
                     "sample_set_id": sample_set_id,
                     "question_id": question_id,
