@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attrib.options import Quiet, show_config
 from attrib.progress import say
-from attrib.study import StudyFile, Table, list_presets, read_study
+
+if TYPE_CHECKING:
+    from attrib.study import StudyFile, Table
 
 STEPS = (
     *("data import", "data import-rollouts", "sample", "grade", "bucket"),
@@ -44,6 +46,8 @@ def run(
     Example: `attrib run demo`
     """
     if list_:
+        from attrib.study import list_presets
+
         for preset in list_presets():
             typer.echo(f"{preset.name:<20} {preset.description}.")
         return
@@ -59,12 +63,14 @@ def run(
             _run_step(root, step, {**values, "quiet": quiet, "print_config": print_config})
 
 
-def study_defaults(ctx: typer.Context, study: str) -> StudyFile:
+def study_defaults(ctx: typer.Context, study: str) -> "StudyFile":
     """Return what a study file says to the commands there are.
 
     Raises:
         ConfigError: the file cannot be read, or holds tables or keys that nobody knows.
     """
+    from attrib.study import read_study
+
     commands = dict(_walk(ctx.find_root().command))
     known = {
         name: {parameter.name for parameter in command.params} for name, command in commands.items()
@@ -78,7 +84,7 @@ def study_defaults(ctx: typer.Context, study: str) -> StudyFile:
     return found
 
 
-def nest(defaults: Mapping[str, Table]) -> dict[str, Any]:
+def nest(defaults: Mapping[str, "Table"]) -> dict[str, Any]:
     """Return defaults by command as the parser takes them: those of `data import` within `data`."""
     nested: dict[str, Any] = {}
     for command, values in defaults.items():
@@ -98,7 +104,7 @@ def _walk(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", command
 
 
-def _run_step(root: typer.Context, step: str, values: Table) -> None:
+def _run_step(root: typer.Context, step: str, values: "Table") -> None:
     """Run one command with `values` as its defaults, or show its settings."""
     root.default_map = nest({step: values})
     words = step.split()
