@@ -227,12 +227,12 @@ def _describe_shifts(
 ) -> Iterator[Effect]:
     """Yield the same after training less before it, paired on questions."""
     before, after = _find_kinds([first]) or {}, _find_kinds(runs) or {}
-    for name in before.keys() & after.keys():
+    for name in [name for name in before if name in after]:
         flag_SQ = after[name]
         shift = gain_over_seeds(before[name][0], flag_SQ)
         yield make_effect(place, f"{name}_change", HELD_OUT, at, shift, *flag_SQ.shape)
     then, now = _find_values([first]), _find_values(runs)
-    for name in then.keys() & now.keys():
+    for name in [name for name in then if name in now]:
         (then_SQ, one), (now_SQ, other) = then[name], now[name]
         change = change_over_seeds(then_SQ[0], now_SQ, max(one, other))
         yield make_effect(place, f"{name}_change", HELD_OUT, at, change, *now_SQ.shape)

@@ -159,7 +159,7 @@ def _combine(
             question_id=None if question_id is None else str(question_id),
             prompt=prompt,
             text=None if end == FAILED else text,
-            truncated=None if end is None else end in CUT_OFF,
+            truncated=end in CUT_OFF if isinstance(end, str) else None,
             score=_to_score(score),
         )
 
