@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up everything they need in .venv.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
+apt = (apt-get update --quiet && apt-get install --yes --no-install-recommends $(1))
 PACKAGES = data sampling analysis attribution reports
 
 .PHONY: demo test test-vllm test-browser check-exports check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
@@ -17,8 +18,8 @@ test-vllm: .venv-vllm/.ready
 
 # Reports in Debian's chromium; pictures are left in build/browser (a minute).
 test-browser: .venv/.dev-ready
-	@command -v chromium >/dev/null && command -v npm >/dev/null \
-		|| { apt-get update --quiet && apt-get install --yes --no-install-recommends chromium nodejs npm; }
+	@command -v chromium >/dev/null || $(call apt,chromium)
+	@command -v npm >/dev/null || $(call apt,nodejs npm)
 	npm ci --prefix tests/browser --no-audit --no-fund
 	.venv/bin/python tests/browser/render_reports.py build/browser
 	REPORTS=$(CURDIR)/build/browser node --test --test-reporter=spec tests/browser/reports.test.mjs
