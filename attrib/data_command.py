@@ -89,7 +89,7 @@ def import_(
     """
     from attrib.data.importing import ImportSettings, import_files
     from attrib.store import Store
-    from attrib.tables import print_import
+    from attrib.tables_data import print_import
 
     summary = import_files(Store(db), make_settings(ctx, ImportSettings))
     if as_json:
@@ -157,7 +157,7 @@ def import_rollouts(
     from attrib.sampling.import_rollouts import ImportRolloutsSettings
     from attrib.sampling.import_rollouts import import_rollouts as bring_in
     from attrib.store import Store
-    from attrib.tables import print_imported_rollouts
+    from attrib.tables_data import print_imported_rollouts
 
     summary = bring_in(Store(db), make_settings(ctx, ImportRolloutsSettings))
     return print_json(summary) if as_json else print_imported_rollouts(summary)
@@ -217,7 +217,7 @@ def split(
     """
     from attrib.data.resplitting import SplitSettings, split_again
     from attrib.store import Store
-    from attrib.tables import print_split
+    from attrib.tables_data import print_split
 
     summary = split_again(Store(db), make_settings(ctx, SplitSettings))
     if as_json:

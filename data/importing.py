@@ -141,11 +141,13 @@ def import_files(store: Store, settings: ImportSettings) -> ImportSummary:
 @contextmanager
 def _without_collection() -> Iterator[None]:
     """Leave out the search for cycles: among millions of new records there are none."""
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()
 
 
 def _own_layout(settings: ImportSettings) -> Layout | None:

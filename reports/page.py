@@ -15,6 +15,7 @@ from attrib.reports import (
     tables_budgets,
     tables_changes,
     tables_gains,
+    tables_membership,
     tables_study,
     tables_training,
 )
@@ -67,12 +68,12 @@ def _describe_membership(analysis: Analysis) -> dict[str, object]:
         return {"membership_figure": None, "why_no_membership": analysis.why_no_membership}
     return {
         "membership_figure": Markup(figures_analysis.draw_membership(found).svg),
-        "membership_sentences": tables_analysis.describe_membership(found),
+        "membership_sentences": tables_membership.describe_membership(found),
         "membership_tables": [
-            tables_analysis.tabulate_stability(found),
-            tables_analysis.tabulate_other_n(found),
-            tables_analysis.tabulate_mixture(found),
-            tables_analysis.tabulate_cuts(found),
+            tables_membership.tabulate_stability(found),
+            tables_membership.tabulate_other_n(found),
+            tables_membership.tabulate_mixture(found),
+            tables_membership.tabulate_cuts(found),
         ],
     }
 

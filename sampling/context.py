@@ -124,7 +124,7 @@ def is_echo(keys: Sequence[str], around: Neighbours, echoes: Mapping[str, Neighb
     for key in keys:
         asked = echoes.get(key)
         if asked is not None:
-            introduced = around.before in _INTRODUCTIONS - {asked.before}
+            introduced = around.before in _INTRODUCTIONS and around.before != asked.before
             if " " in key and not introduced and (around.before or around.after):
                 return True
             if asked.left and around.left == asked.left:

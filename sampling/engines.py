@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 """The server where --url is given, vLLM where it and a CUDA device are, otherwise tree."""
+_OURS = tuple(name for name in EngineName if name is not EngineName.IMPORTED)
 
 
 class EngineSettings(Settings):
@@ -137,7 +138,7 @@ def find_source(
                 )
             )
             return engine
-        if name not in tuple(EngineName):
+        if name not in _OURS:
             return load_engine(name)(settings, files)
         language_model = load_model(settings.model, settings.device, settings.dtype)
         if name == EngineName.TRANSFORMERS:
@@ -157,7 +158,7 @@ def load_engine(name: str) -> MakeEngine:
     Raises:
         ConfigError: there is none of this name.
     """
-    return cast(MakeEngine, load_plugin(ENGINES, name, (AUTO, *EngineName)))
+    return cast(MakeEngine, load_plugin(ENGINES, name, (AUTO, *_OURS)))
 
 
 def choose_engine(settings: EngineSettings) -> str:
@@ -172,7 +173,7 @@ def choose_engine(settings: EngineSettings) -> str:
             return EngineName.SERVER
         return EngineName.VLLM if _vllm_fits(settings.device) else EngineName.TREE
     name = settings.engine
-    if name not in tuple(EngineName):
+    if name not in _OURS:
         load_engine(name)
     if (name == EngineName.SERVER) != (settings.url is not None):
         needs = "needs the server's --url" if settings.url is None else "takes no --url"

@@ -47,6 +47,7 @@ COMMAND_LINE = {
     "study",
     "tables",
     "tables_analysis",
+    "tables_data",
 }
 """The uppermost layer, which may import everything; the empty name is `attrib` itself."""
 

@@ -56,6 +56,8 @@ def test_an_url_means_the_server() -> None:
 def test_unknown_engines_are_named() -> None:
     with pytest.raises(ConfigError, match=r"no engine 'fast'.*tree"):
         choose_engine(EngineSettings(engine="fast"))
+    with pytest.raises(ConfigError, match=r"no engine 'imported'"):
+        choose_engine(EngineSettings(engine="imported"))
 
 
 def test_the_source_names_what_changes_the_distribution(tiny_model_folder: Path) -> None:
