@@ -21,8 +21,12 @@ _SETS = """
     ORDER BY used_at DESC, sample_set_id LIMIT 1
 """
 _GRADERS = """
-    SELECT DISTINCT grader FROM graded_rollouts
-    WHERE sample_set_id = $sample_set_id AND starts_with(grader, $grader) ORDER BY grader
+    SELECT grader FROM graded_rollouts
+    WHERE sample_set_id = $sample_set_id AND starts_with(grader, $grader) GROUP BY grader
+    ORDER BY (SELECT max(used_at) FROM bucketings
+              WHERE bucketings.sample_set_id = $sample_set_id
+                AND bucketings.grader = graded_rollouts.grader) DESC NULLS LAST,
+             count(*) DESC, grader
 """
 _ROLLOUTS = """
     SELECT * FROM (
@@ -87,7 +91,7 @@ def export_rollouts(store: Store, settings: ExportSettings) -> ExportSummary:
 
     Raises:
         ConfigError: the condition, the format or the file cannot be used.
-        DataError: there is no such sample set, no rollout to write, or several graders are meant.
+        DataError: there is no such sample set, or no rollout to write.
     """
     refuse_study(settings.output, store.path)
     kinds = [str(kind) for kind in ExportFormat]
@@ -120,14 +124,16 @@ def export_rollouts(store: Store, settings: ExportSettings) -> ExportSummary:
 
 
 def _choose_grader(store: Store, sample_set_id: str, prefix: str) -> str | None:
-    found = store.read(_GRADERS, sample_set_id=sample_set_id, grader=prefix)["grader"].to_list()
-    if len(found) > 1:
-        raise DataError(
-            f"{len(found)} graders begin with '{prefix}': {', '.join(found)}. Name one: --grader"
+    """Return the grader of the newest bucketing, or that with most verdicts, of those meant."""
+    graders = store.read(_GRADERS, sample_set_id=sample_set_id, grader=prefix)["grader"].to_list()
+    if len(graders) > 1:
+        say(
+            f"Verdicts by {graders[0]}, of {len(graders)} graders that begin with '{prefix}': "
+            f"{', '.join(graders)}. For another: --grader"
         )
-    if not found:
+    if not graders:
         say(f"No verdicts by {prefix}: exported without. To grade: attrib grade --grader {prefix}")
-    return found[0] if found else None
+    return graders[0] if graders else None
 
 
 def _read(store: Store, where: str | None, sample_set_id: str, grader: str | None) -> pl.DataFrame:

@@ -96,6 +96,7 @@ def export(
     sample_set: SampleSet = "",
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write responses for people to label: half of them accepted by the grader, unseen.
 
@@ -105,10 +106,12 @@ def export(
     from attrib.store import Store
 
     settings = make_settings(ctx, GradeSettings)
-    count = export_for_labelling(Store(db), settings, for_labelling, output, seed)
+    sheet = export_for_labelling(Store(db), settings, for_labelling, output, seed)
+    if as_json:
+        return print_json(sheet)
     typer.echo(
-        f"{count} responses in {output}. Write correct or incorrect into the column verdict, then: "
-        f"attrib grade --labels {output}"
+        f"{sheet.responses} responses in {output}. Write correct or incorrect into the column "
+        f"verdict, then: attrib grade --labels {output}"
     )
 
 

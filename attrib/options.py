@@ -1,5 +1,8 @@
 """What commands share: common options, settings from parameters, machine output."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -15,7 +18,9 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 Database = Annotated[
     Path, typer.Option("--db", envvar="ATTRIB_DB", help="The study's database.", metavar="FILE")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON instead of tables (docs/json.md).")
+]
 PrintConfig = Annotated[
     bool,
     typer.Option("--print-config", help="Show each setting and where it comes from; do nothing."),
@@ -67,8 +72,22 @@ def show_config(ctx: typer.Context) -> None:
             typer.echo(f"{name:<22} {value!s:<28} {where}")
 
 
+_STEP: ContextVar[str] = ContextVar("step", default="")
+
+
+@contextmanager
+def step_of_a_study(step: str) -> Iterator[None]:
+    """Let what is printed as JSON be a line that names its step."""
+    token = _STEP.set(step)
+    try:
+        yield
+    finally:
+        _STEP.reset(token)
+
+
 def print_json(value: Any) -> None:
-    """Print a record as JSON."""
+    """Print a record as JSON: on lines of its own, or as a line of a study's steps."""
     from attrib.tables import to_json
 
-    typer.echo(to_json(value))
+    step = _STEP.get()
+    typer.echo(to_json({"step": step, "result": value}, indent=None) if step else to_json(value))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attrib.options import Quiet, show_config
+from attrib.options import AsJson, Quiet, show_config, step_of_a_study
 from attrib.progress import say
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def run(
         ),
     ] = False,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Run a whole study: the steps that its file has tables for, from `data import` to `report`.
 
@@ -60,7 +61,9 @@ def run(
     for step in STEPS:
         for values in found.defaults[step] if step in found.tables else []:
             (typer.echo if print_config else say)(f"── attrib {step}")
-            _run_step(root, step, {**values, "quiet": quiet, "print_config": print_config})
+            flags = {"quiet": quiet, "as_json": as_json, "print_config": print_config}
+            with step_of_a_study(step):
+                _run_step(root, step, {**values, **flags})
 
 
 def study_defaults(ctx: typer.Context, study: str) -> "StudyFile":

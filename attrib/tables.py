@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 WIDTH_OF_FILES = 1_000_000  # columns: nothing is folded that another program reads
 
 
-def to_json(value: object) -> str:
+def to_json(value: object, indent: int | None = 2) -> str:
     """Return a record, a mapping or a frame as JSON; unknown numbers become null."""
-    return json.dumps(simplify(value), ensure_ascii=False, allow_nan=False, indent=2)
+    return json.dumps(simplify(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def to_csv(frame: pl.DataFrame) -> str:

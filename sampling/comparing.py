@@ -88,6 +88,14 @@ class Comparison:
     disagreeing: int
 
 
+@dataclass(frozen=True, slots=True)
+class LabellingSheet:
+    """A file of responses for people to label."""
+
+    path: Path
+    responses: int
+
+
 def grade_sample_set(store: Store, settings: GradeSettings) -> pl.DataFrame:
     """Grade the rollouts of a sample set; return how many got which verdict, and why."""
     with store.writing("attrib grade", create=False):
@@ -163,8 +171,8 @@ def compare_with_labels(store: Store, settings: GradeSettings) -> Comparison:
 
 def export_for_labelling(
     store: Store, settings: GradeSettings, count: int, output: Path, seed: int
-) -> int:
-    """Write a CSV of responses to be labelled; return how many.
+) -> LabellingSheet:
+    """Write a CSV of responses to be labelled.
 
     Half are responses that the grader accepts, half others, as far as there are; within both every
     question gives one before any gives two. The grader's verdict is not in the file.
@@ -190,7 +198,7 @@ def export_for_labelling(
     ).select(
         "question_id", "question", "answers", "text", "truncated", "verdict", "note"
     ).write_csv(output)
-    return len(drawn)
+    return LabellingSheet(output, len(drawn))
 
 
 def _grade(store: Store, sample_set_id: str, name: str, settings: GradeSettings) -> Grader:

@@ -131,7 +131,7 @@ def test_a_file_of_other_columns(store: Store, tmp_path: Path) -> None:
 
 def test_what_is_exported_can_be_labelled(store: Store, tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
-    assert export_for_labelling(store, GradeSettings(), 8, output, seed=0) == 8
+    assert export_for_labelling(store, GradeSettings(), 8, output, seed=0).responses == 8
     rows = list(csv.DictReader(output.open(newline="")))
     assert {row["verdict"] for row in rows} == {""}  # the grader's is not shown
     assert len({(row["question_id"], row["text"]) for row in rows}) == 8
@@ -153,7 +153,7 @@ def test_what_is_exported_can_be_labelled(store: Store, tmp_path: Path) -> None:
 
 
 def test_all_there_are(store: Store, tmp_path: Path) -> None:
-    assert export_for_labelling(store, GradeSettings(), 500, tmp_path / "all.csv", seed=1) == 18
+    assert export_for_labelling(store, GradeSettings(), 500, tmp_path / "all.csv", seed=1).responses == 18
 
 
 def test_suspects_are_counted_listed_and_left_out_on_demand(store: Store) -> None:
