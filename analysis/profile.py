@@ -24,6 +24,7 @@ from attrib.analysis.prior import BOX, Prior, PriorFit, log_likelihood_gradient,
 # Steps of numeric derivatives, and how far below the cut-off a bound's log-likelihood may fall.
 _STEP = 1e-3
 _SLACK = 1e-2
+_PRICES = 24
 _FLAT = 1e-6
 # Standard errors (of spike, log a, log b) are capped: a flat likelihood says nothing of its scale.
 _LARGEST_ERROR = 3.0
@@ -72,17 +73,16 @@ def profile_interval(
     value = float(number(fit.prior))
     region = _Region(fit, number, float(special.chdtri(1, 1.0 - confidence)) / 2.0)
     low, high = region.push(-1.0), region.push(1.0)
-    if low is None or high is None:
-        return ProfileInterval(value, None, None, "The search for the bounds did not converge.")
+    is_open_below, is_open_above = low <= limits[0] + margin, high >= limits[1] - margin
     missing = []
-    if low <= limits[0] + margin:
-        low = None
+    if is_open_below:
         missing.append(f"below: {limits[0]:.6g} fits them too")
-    if high >= limits[1] - margin:
-        high = None
+    if is_open_above:
         missing.append(f"above: {limits[1]:.6g} fits them too")
     reason = f"The counts give no bound {' and none '.join(missing)}." if missing else ""
-    return ProfileInterval(value, low, high, reason)
+    return ProfileInterval(
+        value, None if is_open_below else low, None if is_open_above else high, reason
+    )
 
 
 class _Region:
@@ -125,33 +125,61 @@ class _Region:
             slope[axis] = (values[1] - values[0]) / (ends[1, axis] - ends[0, axis])
         return slope
 
-    def push(self, sign: float) -> float | None:
-        """Return the greatest (sign 1) or least (-1) number of the region; None if not found."""
+    def push(self, sign: float) -> float:
+        """Return the greatest (sign 1) or least (-1) number of the region."""
         slope = self.number_slope(np.clip(np.zeros(3), self.lower, self.upper))
         length = float(np.linalg.norm(slope))
         ahead = sign * self.radius * slope / length if length else np.zeros(3)
         # A number that is flat at the fit is scaled by its size, or rounding would steer.
         unit = max(length, _FLAT * abs(self.number(self.fit.prior)), math.ulp(1.0))
-        reached = [
-            optimize.minimize(
-                lambda ball: -sign * self.number(self.prior_at(ball)) / unit,
-                np.clip(start, self.lower, self.upper),
-                jac=lambda ball: -sign * self.number_slope(ball) / unit,
-                method="SLSQP",
-                bounds=optimize.Bounds(self.lower, self.upper),
-                constraints={"type": "ineq", "fun": self.room, "jac": self.room_slope},
-                options={"ftol": 1e-7, "maxiter": 60},
-            ).x
-            for start in (ahead, np.zeros(3))
-        ]
-        inside = [
-            self.number(self.prior_at(np.clip(ball, self.lower, self.upper)))
-            for ball in reached
-            if self.room(ball) >= -_SLACK
-        ]
-        best = max((sign * value for value in inside), default=None)
+        ends = [self._climb(start, sign / unit) for start in (ahead, np.zeros(3))]
+        if all(self.room(end) < -_SLACK for end in ends):  # a region that is long and bent
+            edge = self._trade(sign / unit)
+            ends = [edge, self._climb(edge, sign / unit)]
+        inside = [self.number(self.prior_at(end)) for end in ends if self.room(end) >= -_SLACK]
         # The fit itself is in the region: no bound may fall short of it.
-        return None if best is None else sign * max(best, sign * self.number(self.fit.prior))
+        return sign * max(sign * value for value in (*inside, self.number(self.fit.prior)))
+
+    def _climb(self, start: FloatArray, factor: float) -> FloatArray:
+        """Return where a search for the greatest `factor` times the number ends, in the region."""
+        found = optimize.minimize(
+            lambda ball: -factor * self.number(self.prior_at(ball)),
+            np.clip(start, self.lower, self.upper),
+            jac=lambda ball: -factor * self.number_slope(ball),
+            method="SLSQP",
+            bounds=optimize.Bounds(self.lower, self.upper),
+            constraints={"type": "ineq", "fun": self.room, "jac": self.room_slope},
+            options={"ftol": 1e-7, "maxiter": 60},
+        )
+        end: FloatArray = np.clip(found.x, self.lower, self.upper)
+        return end
+
+    def _trade(self, factor: float) -> FloatArray:
+        """Return the farthest point found by trading log-likelihood for `factor` times the number.
+
+        Under each price of the number the best point is sought from the last one inside; prices
+        rise until it leaves the region, then halve the step. Slower than `_climb`, and sure: the
+        fit is where it begins.
+        """
+        inside, price, step = np.clip(np.zeros(3), self.lower, self.upper), 0.0, 1.0
+        for _ in range(_PRICES):
+            found = optimize.minimize(
+                lambda ball, price: (
+                    -self.room(ball) - price * factor * self.number(self.prior_at(ball))
+                ),
+                inside,
+                args=(price + step,),
+                jac=lambda ball, price: (
+                    -self.room_slope(ball) - price * factor * self.number_slope(ball)
+                ),
+                method="L-BFGS-B",
+                bounds=optimize.Bounds(self.lower, self.upper),
+            )
+            if self.room(found.x) >= -_SLACK:
+                inside, price, step = found.x, price + step, 2.0 * step
+            else:
+                step /= 4.0
+        return inside
 
     def _likelihood(self, ball: FloatArray) -> tuple[float, FloatArray]:
         """Return log-likelihood and gradient; the search asks for both at a point in turn."""

@@ -1,15 +1,23 @@
-"""The whole study as a user runs it: four commands, one after another, on a tiny model."""
+"""The whole study as a user runs it, on a tiny model; what it printed and what it left."""
 
 import json
-import re
+import shlex
+import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
+import typer.main
+from typer.testing import CliRunner
 
+from attrib.cli import app
 from attrib.store import Store
+from tests.json_shapes import ROOT, SHAPES, check
 
 QUESTIONS = 40
 N = 32
@@ -18,52 +26,77 @@ GROUPS = 2
 HELD_OUT = 20
 SAMPLES = 2
 ARMS = 5
+STUDY = f"""
+db = "study.duckdb"
+device = "cpu"
+
+[sample]
+model = "MODEL"
+n = {N}
+limit = {QUESTIONS}
+where = "relation = 'continent'"
+max_new_tokens = 4
+
+[bucket]
+k = {N}
+
+[ablate]
+subset = "never-correct"
+role = ["only", "all-but", "matched-random"]
+seeds = 1
+budget = "updates={UPDATES}"
+groups = {GROUPS}
+group_size = 16
+learning_rate = 0.003
+eval_limit = {HELD_OUT}
+eval_samples = {SAMPLES}
+cot_tokens = 4
+
+[analyze]
+
+[report]
+output = "report.html"
+"""
+STEPS = ("sample", "bucket", "ablate", "analyze", "report")
 
 
 @dataclass(frozen=True)
 class Study:
-    """A finished study, and what its commands printed."""
+    """A finished study, and what its steps printed."""
 
     store: Store
     report: Path
-    printed: dict[str, str]
-    start: Callable[..., subprocess.Popen[str]]
-    ablate: tuple[object, ...]
+    printed: Mapping[str, Any]
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         return self.store.read(sql).rows()
 
 
-@pytest.fixture
-def study(
-    tmp_path: Path, continent_model: Path, start_attrib: Callable[..., subprocess.Popen[str]]
-) -> Study:
-    """Run sample, bucket, ablate and report as processes of their own."""
-    ablate = (
-        *("ablate", "--subset", "never-correct", "--budget", f"updates={UPDATES}"),
-        *("--groups", GROUPS, "--group-size", 16, "--learning-rate", 0.003, "--seeds", 1),
-        *("--role", "only", "--role", "all-but", "--role", "matched-random"),
-        *("--eval-limit", HELD_OUT, "--eval-samples", SAMPLES, "--cot-tokens", 4),
-        *("--device", "cpu", "--json"),
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, continent_model: Path) -> Study:
+    """Run `attrib run study.toml --json` as a process of its own."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "study.toml").write_text(STUDY.replace("MODEL", str(continent_model)))
+    done = subprocess.run(
+        [sys.executable, "-m", "attrib", "run", "study.toml", "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=220,
     )
-    commands = {
-        "sample": (
-            *("sample", "--model", continent_model, "--n", N, "--limit", QUESTIONS),
-            *("--where", "relation = 'continent'", "--max-new-tokens", 4, "--device", "cpu"),
-        ),
-        "bucket": ("bucket", "--k", N),
-        "ablate": ablate,
-        "report": ("report", "--output", "report.html"),
-    }
-    printed = {}
-    for name, command in commands.items():
-        process = start_attrib(*command)
-        stdout, stderr = process.communicate(timeout=120)
-        assert process.returncode == 0, f"{name}: {stderr}"
-        assert "Traceback" not in stderr
-        printed[name] = stdout
-    store = Store(tmp_path / "attrib.duckdb")
-    return Study(store, tmp_path / "report.html", printed, start_attrib, ablate)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert tuple(line["step"] for line in lines) == STEPS
+    printed = {line["step"]: line["result"] for line in lines}
+    return Study(Store(folder / "study.duckdb"), folder / "report.html", printed)
+
+
+def invoke(*arguments: object) -> str:
+    result = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert result.exit_code == 0, (arguments, result.output, result.exception)
+    return result.stdout
 
 
 def test_a_whole_study(study: Study) -> None:
@@ -72,11 +105,11 @@ def test_a_whole_study(study: Study) -> None:
     check_arms(study)
     check_effects(study)
     check_report(study)
-    check_reuse(study)
 
 
 def check_rollouts(study: Study) -> None:
-    assert f"{QUESTIONS} questions × {N} rollouts" in study.printed["sample"]
+    printed = study.printed["sample"]
+    assert (printed["questions"], printed["n"], printed["drawn"]) == (QUESTIONS, N, QUESTIONS * N)
     per_question = study.rows(
         "SELECT count(*), count(DISTINCT rollout), min(rollout), max(rollout) FROM rollouts "
         "GROUP BY question_id"
@@ -100,7 +133,8 @@ def check_buckets(study: Study) -> None:
     assert sum(sizes.values()) == QUESTIONS  # type: ignore[arg-type]
     assert sizes["never-correct"] >= 8  # type: ignore[operator]
     assert len(sizes) > 1  # random answers are right now and then
-    assert re.search(rf"never-correct\W+{sizes['never-correct']}\b", study.printed["bucket"])
+    rows = study.printed["bucket"]["rows"]
+    assert {row["bucket"]: row["questions"] for row in rows if row["questions"]} == sizes
 
 
 def check_arms(study: Study) -> None:
@@ -154,7 +188,7 @@ def check_evaluations(study: Study) -> None:
 
 
 def check_effects(study: Study) -> None:
-    printed = json.loads(study.printed["ablate"])
+    printed = study.printed["ablate"]
     assert (printed["trained"], printed["reused"]) == (ARMS, 0)
     assert (printed["failed"], printed["exhausted"]) == ([], [])
     keys = ("subset", "role", "statistic", "evaluated_on", "fraction")
@@ -183,18 +217,101 @@ def check_report(study: Study) -> None:
     assert "never-correct" in page
     assert "http-equiv" in page or "<svg" in page
     assert "src=" not in page.replace('src="data:', "")  # self-contained
-    assert str(study.report) in study.printed["report"]
+    assert study.printed["report"]["path"] == "report.html"
+    assert study.printed["report"]["bytes"] == study.report.stat().st_size
     assert [file.name for file in study.report.parent.glob("*.html*")] == ["report.html"]
 
 
-def check_reuse(study: Study) -> None:
+def test_json_of_every_step_has_the_shape_that_is_written_down(study: Study) -> None:
+    for step, printed in study.printed.items():
+        check(printed, SHAPES.PRINTED[step], step)
+    assert study.printed["analyze"]["membership"] is not None
+    assert study.printed["analyze"]["passes"]
+
+
+def test_again_changes_nothing(study: Study) -> None:
     before = study.rows("SELECT * FROM evaluations ORDER BY ALL")
-    process = study.start(*study.ablate)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    summary, first = json.loads(stdout), json.loads(study.printed["ablate"])
-    assert (summary["trained"], summary["reused"]) == (0, ARMS)
-    assert summary["effects"] == first["effects"]
-    assert f"0 of {ARMS} runs to do" in stderr
-    assert "Training" not in stderr
+    folder = study.report.parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = CliRunner().invoke(app, ["run", "study.toml", "--json"])
+    assert result.exit_code == 0, result.output
+    again = {line["step"]: line["result"] for line in map(json.loads, result.stdout.splitlines())}
+    assert again["sample"]["drawn"] == 0
+    assert (again["ablate"]["trained"], again["ablate"]["reused"]) == (0, ARMS)
+    for step in ("bucket", "report"):
+        assert again[step] == study.printed[step]
+    assert again["analyze"]["effects"] == study.printed["analyze"]["effects"]
+    assert again["ablate"]["effects"] == study.printed["ablate"]["effects"]
+    assert f"0 of {ARMS} runs to do" in result.stderr
+    assert "Training" not in result.stderr
     assert study.rows("SELECT * FROM evaluations ORDER BY ALL") == before
+
+
+def test_the_page_about_json_is_up_to_date() -> None:
+    assert SHAPES.render_shapes() == (ROOT / "docs/json.md").read_text(encoding="utf-8")
+
+
+def test_every_command_with_json_is_written_down() -> None:
+    def walk(group: Any, prefix: str) -> list[str]:
+        found = []
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                found += walk(command, f"{prefix}{name} ")
+            if any(parameter.name == "as_json" for parameter in command.params):
+                found.append(f"{prefix}{name}")
+        return found
+
+    commands = set(walk(typer.main.get_command(app), ""))
+    assert commands - {"run"} == {name.split(" --")[0] for name in SHAPES.PRINTED}
+
+
+def suspect_one(store: Store) -> None:
+    """Let a question be suspect: this model names nothing beside what it is asked for."""
+    with store.writing("test"), store.transaction() as transaction:
+        transaction.execute(
+            "INSERT INTO suspects SELECT bucketing_id, min(question_id), 'short', 'of a letter' "
+            "FROM buckets GROUP BY ALL"
+        )
+
+
+def test_json_of_other_commands(study: Study, continent_model: Path, tmp_path: Path) -> None:
+    db = shutil.copy(study.store.path, tmp_path / "study.duckdb")
+    more = tmp_path / "more.csv"
+    more.write_text("question,answer\nWhich river flows through Paris?,Seine\n,nothing\n")
+    dump, labels = tmp_path / "dump.jsonl", tmp_path / "labels.csv"
+    row = {"question": "Which river flows through Paris?", "responses": ["Seine", "Loire"]}
+    dump.write_text(json.dumps(row) + "\n")
+    model = shlex.quote(str(continent_model))
+    sample = f"sample --model {model} --limit 42 --n {N} --max-new-tokens 4 --device cpu"
+    for line in (
+        f"data import {more} --held-out 0",
+        "data split --held-out 0 --seed 1",
+        f"data import-rollouts {dump} --model m --max-new-tokens 8",
+        "data list",
+        "data show more",
+        "data audit",
+        f"{sample} --where \"relation = 'continent'\" --dry-run",
+        "grade",
+        "grade --compare match exact",
+        f"grade export --for-labelling 4 -o {labels}",
+        f"grade --labels {labels}",
+        "grade suspects",
+        f"export -o {tmp_path / 'rollouts.parquet'}",
+        'query "SELECT bucket, avg(p_low) AS low FROM buckets GROUP BY ALL"',
+        "status",
+        "env",
+        "ablate --subset never-correct --seeds 2 --budget updates=1 --groups 2 --dry-run "
+        "--device cpu --eval-limit 12 --eval-samples 2 --cot-tokens 4",
+    ):
+        arguments = shlex.split(line)
+        if arguments[:2] == ["grade", "suspects"]:
+            suspect_one(Store(db))
+        if arguments[:2] == ["grade", "--labels"]:
+            sheet = pl.read_csv(labels).with_columns(verdict=pl.lit("correct"))
+            sheet.write_csv(labels)
+        name = max(
+            (one for one in SHAPES.PRINTED if set(one.split()) <= set(arguments)), key=len
+        )  # the longest, so that flags which change the shape count
+        place = () if arguments[0] == "env" else ("--db", db)
+        check(json.loads(invoke(*arguments, *place, "--json")), SHAPES.PRINTED[name], name)

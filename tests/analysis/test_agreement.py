@@ -75,7 +75,7 @@ def test_the_interval_covers_where_questions_differ() -> None:
             1,
         )
 
-    truth = measure_agreement(draw(200_000), rng).kappa
+    truth = measure_agreement(draw(200_000).sum(axis=0, keepdims=True), rng).kappa
     assert truth is not None
     covered = 0
     for _ in range(200):

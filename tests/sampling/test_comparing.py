@@ -153,7 +153,10 @@ def test_what_is_exported_can_be_labelled(store: Store, tmp_path: Path) -> None:
 
 
 def test_all_there_are(store: Store, tmp_path: Path) -> None:
-    assert export_for_labelling(store, GradeSettings(), 500, tmp_path / "all.csv", seed=1).responses == 18
+    assert (
+        export_for_labelling(store, GradeSettings(), 500, tmp_path / "all.csv", seed=1).responses
+        == 18
+    )
 
 
 def test_suspects_are_counted_listed_and_left_out_on_demand(store: Store) -> None:
