@@ -24,7 +24,7 @@ from attrib.analysis.prior import BOX, Prior, PriorFit, log_likelihood_gradient,
 # Steps of numeric derivatives, and how far below the cut-off a bound's log-likelihood may fall.
 _STEP = 1e-3
 _SLACK = 1e-2
-_PRICES = 24
+_PRICES, _NEAR = 40, 1e-3
 _FLAT = 1e-6
 # Standard errors (of spike, log a, log b) are capped: a flat likelihood says nothing of its scale.
 _LARGEST_ERROR = 3.0
@@ -179,6 +179,8 @@ class _Region:
                 inside, price, step = found.x, price + step, 2.0 * step
             else:
                 step /= 4.0
+                if step < _NEAR * price:
+                    break
         return inside
 
     def _likelihood(self, ball: FloatArray) -> tuple[float, FloatArray]:

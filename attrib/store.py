@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -110,6 +111,7 @@ class Store:
         self._lock = FileLock(f"{path}.lock")
         self._holder_path = Path(f"{path}.writer.json")
         self._failure_path = Path(f"{path}.error.json")
+        self._checked_file = -1
 
     def exists(self) -> bool:
         """Tell whether the study file is there."""
@@ -123,7 +125,7 @@ class Store:
         """
         self._require_study()
         with self._connected(read_only=True) as connection:
-            _check_version(connection, self.path)
+            self._check_version_once(connection)
             try:
                 frame: pl.DataFrame = connection.sql(sql, params=params or None).pl()
                 return frame
@@ -209,6 +211,13 @@ class Store:
             return None
         return holder
 
+    def _check_version_once(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Check the schema of a file that this object has not read before."""
+        file = self.path.stat().st_ino
+        if file != self._checked_file:
+            _check_version(connection, self.path)
+            self._checked_file = file
+
     def _require_study(self) -> None:
         if not self.exists():
             raise StoreError(
@@ -246,6 +255,7 @@ class Store:
             connection.close()
 
 
+@cache
 def _migrations() -> list[tuple[int, str]]:
     folder = resources.files("attrib") / "migrations"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".sql")), key=lambda f: f.name)
