@@ -28,7 +28,8 @@ test-browser: .venv/.dev-ready
 check-exports: .venv/.dev-ready
 	@$(PYTHON) -m venv .venv-exports
 	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
-		--editable '.[local,dev]' 'inspect_ai==0.3.285'
+		--editable '.[local,dev]'
+	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install 'inspect_ai==0.3.285' # wants older ones of ours
 	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --no-deps 'lm_eval==0.4.13'
 	.venv-exports/bin/python -m pytest tests/interop
 
