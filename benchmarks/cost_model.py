@@ -1,0 +1,124 @@
+"""What a study of the paper's size takes: hours and GPU-hours from rates, with the source of each.
+
+The rates of an 80 GB GPU are not ours: no figure below was measured by this project on one. Put
+your own in and print the table again: `python benchmarks/cost_model.py --tokens-per-second 9000`.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+PEAK_FLOPS = 989e12
+"""Dense bfloat16 operations a second of an H100 SXM (NVIDIA's data sheet)."""
+BANDWIDTH = 3.35e12
+"""Bytes a second of its memory (the same)."""
+BYTES_PER_STEP = 28
+"""Per parameter and optimiser step in float32: AdamW reads weight, gradient and both moments, and
+writes all but the gradient."""
+BYTES_PER_ROLLOUT = 19.7
+"""Of a study file (RESULTS.md, Store)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """The size of a study, and the rates of one GPU."""
+
+    parameters: float
+    questions: int
+    held_out: int
+    tokens: float
+    """Of a response, its end included."""
+    prompt: int
+    runs: int
+    updates: int
+    groups: int
+    group_size: int
+    draws: float
+    """Groups drawn for one that carries a gradient."""
+    tokens_per_second: float
+    """Sampled by vLLM."""
+    share_of_peak: float
+    """Of training passes."""
+    start_seconds: float
+    """To load the model once more."""
+
+    @property
+    def sampling_hours(self) -> float:
+        """Return what 128 rollouts of every training question take."""
+        return self.questions * 128 * self.tokens / self.tokens_per_second / 3600
+
+    @property
+    def run_parts(self) -> dict[str, float]:
+        """Return the seconds of one training run by part."""
+        groups = self.updates * self.groups
+        drawn = groups * self.draws * self.group_size * self.tokens
+        trained = groups * (self.group_size * self.tokens + self.prompt)
+        answers = self.held_out * (2 + 16)  # greedy at two fractions, 16 samples at the end
+        read = self.held_out * (self.prompt + 3 * self.tokens)  # three accepted answers each
+        return {
+            "start": self.start_seconds,
+            "draw": drawn / self.tokens_per_second,
+            "forward and backward": 6 * self.parameters * trained / self._flops,
+            "optimiser": self.updates * self.parameters * BYTES_PER_STEP / BANDWIDTH,
+            "answers to held-out questions": answers * self.tokens / self.tokens_per_second,
+            "probabilities of accepted answers": 2 * self.parameters * read / self._flops,
+        }
+
+    @property
+    def run_hours(self) -> float:
+        """Return what one training run takes."""
+        return sum(self.run_parts.values()) / 3600
+
+    @property
+    def hours(self) -> float:
+        """Return the GPU-hours of one model's study."""
+        return self.sampling_hours + self.runs * self.run_hours
+
+    @property
+    def gigabytes(self) -> float:
+        """Return the size of the study file's rollouts."""
+        return self.questions * 128 * BYTES_PER_ROLLOUT / 1e9
+
+    @property
+    def _flops(self) -> float:
+        return PEAK_FLOPS * self.share_of_peak
+
+
+def main(
+    parameters: Annotated[float, typer.Option(help="Of the model.")] = 8e9,
+    questions: Annotated[int, typer.Option(help="Training questions.")] = 20_000,
+    held_out: Annotated[int, typer.Option(help="Held-out questions.")] = 4_000,
+    tokens: Annotated[float, typer.Option(help="Of a response.")] = 10,
+    prompt: Annotated[int, typer.Option(help="Tokens of a prompt.")] = 45,
+    runs: Annotated[int, typer.Option(help="Arms × seeds.")] = 51,
+    updates: Annotated[int, typer.Option(help="Of one run.")] = 200,
+    groups: Annotated[int, typer.Option(help="Of one update.")] = 64,
+    group_size: Annotated[int, typer.Option(help="Rollouts of one group.")] = 16,
+    draws: Annotated[float, typer.Option(help="Groups drawn for an informative one.")] = 3.0,
+    tokens_per_second: Annotated[float, typer.Option(help="Sampled on one GPU.")] = 12_500,
+    share_of_peak: Annotated[float, typer.Option(help="Of training passes.")] = 0.35,
+    start_seconds: Annotated[float, typer.Option(help="To load the model.")] = 60,
+) -> None:
+    """Print the cost of one model's study, at this size, 10 times and 1,000 times it."""
+    one = Study(
+        parameters, questions, held_out, tokens, prompt, runs, updates, groups, group_size, draws,
+        tokens_per_second, share_of_peak, start_seconds,
+    )  # fmt: skip
+    typer.echo("| part of a run | seconds |\n|---|---|")
+    for name, seconds in one.run_parts.items():
+        typer.echo(f"| {name} | {seconds:,.0f} |")
+    typer.echo("\n| | rollouts | file | sampling | one run | all runs | GPU-hours | on 8 GPUs |")
+    typer.echo("|---|---|---|---|---|---|---|---|")
+    for name, factor in (("the study", 1), ("10 ×", 10), ("1,000 ×", 1000)):
+        rollouts = questions * 128 * factor
+        typer.echo(
+            f"| {name} | {rollouts:,} | {one.gigabytes * factor:,.2f} GB "
+            f"| {one.sampling_hours * factor:,.1f} h | {one.run_hours * factor:,.2f} h "
+            f"| {one.run_hours * factor * runs:,.0f} h | {one.hours * factor:,.0f} "
+            f"| {one.hours * factor / 8:,.1f} h |"
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)
