@@ -28,6 +28,7 @@ ARMS: Any = {"rich_help_panel": "Which arms"}
 EQUAL: Any = {"rich_help_panel": "What is held equal"}
 METHOD: Any = {"rich_help_panel": "Training"}
 RUNNING: Any = {"rich_help_panel": "Precision, memory, disk"}
+TRL: Any = {"rich_help_panel": "Training with TRL"}
 EVALUATION: Any = {"rich_help_panel": "Evaluation"}
 
 
@@ -111,7 +112,8 @@ def ablate(
         int, typer.Option(help="Training rollouts after which an arm is exhausted.", **EQUAL)
     ] = 50_000,
     trainer: Annotated[
-        str, typer.Option(help="native, or one of another package (docs/extending.md).", **METHOD)
+        str,
+        typer.Option(help="native, trl, or one of another package (docs/extending.md).", **METHOD),
     ] = "native",
     method: Annotated[str, typer.Option(help="grpo, sft, rft or dpo.", **METHOD)] = "grpo",
     advantage: Annotated[
@@ -190,6 +192,25 @@ def ablate(
         str | None,
         typer.Option(help="Where the sampled model lies now; default: where it was.", **RUNNING),
     ] = None,
+    accelerate_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="What accelerate launch is configured with, such as FSDP or DeepSpeed; default: "
+            "one process.",
+            metavar="FILE",
+            **TRL,
+        ),
+    ] = None,
+    trl_vllm: Annotated[
+        str, typer.Option(help="Who draws the rollouts: none (of vLLM), colocate, server.", **TRL)
+    ] = "none",
+    trl_vllm_url: Annotated[
+        str | None,
+        typer.Option(help="The server, such as http://localhost:8000; default: none.", **TRL),
+    ] = None,
+    trl_vllm_memory: Annotated[
+        float, typer.Option(help="Share of a GPU's memory for colocated vLLM.", **TRL)
+    ] = 0.3,
     device: Device = "auto",
     judge_model: JudgeModel = None,
     judge_url: JudgeUrl = None,

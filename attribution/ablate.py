@@ -18,6 +18,8 @@ from attrib.attribution.plan import FINISHED, AblationPlan, make_plan, probe_bas
 from attrib.attribution.runs import Runner, free_disk
 from attrib.attribution.settings import AblateSettings, Design, Keep, Method
 from attrib.attribution.subsets import all_parts, choose_subsets
+from attrib.attribution.trainers import TRL
+from attrib.attribution.trl_checks import refuse_uneven
 from attrib.errors import ConfigError, StoreError
 from attrib.progress import say
 from attrib.roles import Role
@@ -168,6 +170,8 @@ def _plan_arms(store: Store, experiment: Experiment, settings: AblateSettings) -
             group_by=settings.group_by,
         )
         arms += plan_arms(questions, subsets, settings.role, seeds, params)
+    if settings.trainer == TRL:
+        refuse_uneven(settings, arms)
     return arms if imported is None else [*arms, imported]
 
 
@@ -182,7 +186,7 @@ def _estimate(
         if statuses.get(arm.arm_id) not in FINISHED and arm.role not in (Role.BASE, Role.IMPORTED)
     ]
     probe = None
-    if owed:
+    if owed and settings.trainer != TRL:  # what it takes, nothing here can tell
         say("Measuring what a run takes …")
         probe = probe_base(Runner(store, experiment, settings), owed[0], experiment.evaluation)
     return make_plan(

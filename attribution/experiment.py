@@ -15,8 +15,9 @@ from attrib.analysis.buckets import Bucket
 from attrib.attribution.arms import Arm
 from attrib.attribution.evaluation import EvaluationPlan, TransferSet
 from attrib.attribution.forecast import Counts
-from attrib.attribution.settings import AblateSettings, Method, TrainSettings
-from attrib.attribution.trainers import find_trainer
+from attrib.attribution.settings import AblateSettings, Method, TrainSettings, Vllm
+from attrib.attribution.trainers import TRL, find_trainer
+from attrib.attribution.trl_checks import refuse_sample_set
 from attrib.config import canonical_json, content_hash, describe_environment
 from attrib.data.library import (
     import_dataset,
@@ -99,7 +100,9 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
         DataError: there is no bucketing, or no question to evaluate on.
     """
     bucketing = _settle_model(_load_bucketing(store, settings), settings)
-    find_trainer(settings.trainer)
+    find_trainer(settings)
+    if settings.trainer == TRL:
+        refuse_sample_set(bucketing.sample_set)
     if settings.method is Method.GRPO:
         _refuse_other_distributions(bucketing.sample_set)
     reward_grader = _choose_grader(bucketing, settings.reward_grader, bucketing.grader, settings)
@@ -136,6 +139,8 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
     }
     if settings.method in (Method.RFT, Method.DPO):
         train_params["learned_from"] = [bucketing.sample_set_id, bucketing.k]
+    if settings.trainer == TRL:  # vLLM draws with numerics of its own, which TRL weighs against
+        train_params["with_vllm"] = settings.trl_vllm is not Vllm.NONE
     base_params = {**shared, "method": "base", "chain_of_thought_tokens": settings.cot_tokens}
     return Experiment(bucketing, reward_grader, evaluation, train_params, base_params)
 

@@ -33,6 +33,14 @@ _MILESTONE = """
     INSERT INTO milestones VALUES ($arm_id, $fraction, $step, $visits, $rollouts,
                                    $informative_groups, $gradient_tokens, $seconds)
 """
+_POSITION = """
+    SELECT coalesce(sum(rollouts), 0)::BIGINT AS rollouts,
+           coalesce(sum(informative_groups), 0)::BIGINT AS informative_groups,
+           coalesce(sum(gradient_tokens), 0)::BIGINT AS gradient_tokens,
+           coalesce(sum(seconds), 0.0) AS seconds,
+           (SELECT count(*) FROM visits WHERE arm_id = $arm_id AND step <= $step) AS visit
+    FROM updates WHERE arm_id = $arm_id AND step <= $step
+"""
 _WITH_STEPS = ("updates", "milestones", "evaluations")
 
 
@@ -82,6 +90,15 @@ class Update:
     norm: float = 0.0
     informative_groups: int = 0
     """Visits that carried a gradient of the rewards; 0 where no optimiser step was taken."""
+    whole_loss: float | None = None
+    """Of the batch, where more goes into it than what is known of its groups."""
+
+    @property
+    def loss(self) -> float:
+        """Return the loss of the batch."""
+        if self.whole_loss is not None:
+            return self.whole_loss
+        return sum(gradient.loss for gradient in self.gradients)
 
     @property
     def tokens(self) -> int:
@@ -157,7 +174,7 @@ def record_batch(
     row = {
         "arm_id": arm.arm_id,
         "step": step,
-        "loss": sum(gradient.loss for gradient in update.gradients),
+        "loss": update.loss,
         "rollouts": batch.rollouts,
         "informative_groups": update.informative_groups,
         "gradient_tokens": update.tokens,
@@ -201,6 +218,12 @@ def recorded_steps(store: Store, arm: Arm) -> int:
         arm_id=arm.arm_id,
     )
     return int(rows.item())
+
+
+def position_at(store: Store, arm: Arm, step: int) -> Position:
+    """Return how far a run had come after update number `step`, as the ledger holds it."""
+    row = store.read(_POSITION, arm_id=arm.arm_id, step=step).row(0, named=True)
+    return Position(step=step, **row)
 
 
 def forget_after(store: Store, arm: Arm, position: Position) -> None:

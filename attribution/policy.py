@@ -19,6 +19,7 @@ from attrib.sampling.models import Dtype, LanguageModel
 from attrib.sampling.packed import forward_tree
 
 if TYPE_CHECKING:
+    from peft import LoraConfig
     from transformers import PreTrainedModel
 
 LORA_SCALE = 2  # alpha over rank
@@ -145,21 +146,32 @@ def _switch_off_dropout(module: torch.nn.Module) -> None:
             part.attention_dropout = 0.0  # type: ignore[assignment]
 
 
-def _add_adapters(module: "PreTrainedModel", rank: int) -> None:
+def adapter_config(rank: int) -> "LoraConfig":
+    """Return what adapters of a rank are.
+
+    Raises:
+        MissingExtraError: peft is not installed.
+    """
     try:
         import peft
     except ImportError as error:
         raise missing_extra("--lora", "train", error) from error
-    config = peft.LoraConfig(
+    return peft.LoraConfig(
         r=rank,
         lora_alpha=LORA_SCALE * rank,
         lora_dropout=0.0,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
+
+
+def _add_adapters(module: "PreTrainedModel", rank: int) -> None:
+    config = adapter_config(rank)
+    from peft import inject_adapter_in_model
+
     with torch.random.fork_rng():
         torch.manual_seed(0)  # the adapters' first values are the same in every run
-        peft.inject_adapter_in_model(config, module)
+        inject_adapter_in_model(config, module)
     module.train(False)
 
 

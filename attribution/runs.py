@@ -30,7 +30,8 @@ from attrib.attribution.phrasings import Phrasings, find_phrasings, read_phrasin
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import AblateSettings, Keep, Method, TrainSettings
 from attrib.attribution.trainer import Evaluate, Outcome, Run
-from attrib.attribution.trainers import find_trainer
+from attrib.attribution.trainers import TRL, find_trainer
+from attrib.attribution.trl_trainer import run_folder
 from attrib.attribution.visits import make_source
 from attrib.config import differing_keys
 from attrib.errors import ModelError, TrainingError
@@ -86,7 +87,9 @@ class Runner:
 
     def clean_up(self, arm: Arm) -> None:
         """Remove the checkpoint of a finished run."""
-        self._checkpoint_of(arm).unlink(missing_ok=True)
+        checkpoint = self._checkpoint_of(arm)
+        checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(run_folder(checkpoint), ignore_errors=True)
 
     def measure_imported(self, arm: Arm, folder: Path) -> None:
         """Evaluate a model that was trained elsewhere. Only inside `store.writing`."""
@@ -107,7 +110,8 @@ class Runner:
             lora=settings.lora,
             dtype=settings.dtype,
             gradient_checkpointing=settings.gradient_checkpointing,
-            has_reference=settings.kl > 0 or settings.method is Method.DPO,
+            has_reference=settings.trainer != TRL
+            and (settings.kl > 0 or settings.method is Method.DPO),
         )
         return policy, responder
 
@@ -152,7 +156,7 @@ class Runner:
                 record_milestone(transaction, arm, fraction, position)
 
         run = self.make_run(arm, policy, responder)
-        outcome = find_trainer(run.settings.trainer)(run, evaluate)
+        outcome = find_trainer(self._settings)(run, evaluate)
         if outcome.status == "exhausted":
             say(f"{arm.name} is exhausted: {outcome.detail}.")
             self._evaluate_exhausted(arm, outcome, evaluate)

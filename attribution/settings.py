@@ -55,7 +55,7 @@ class TrainSettings(Settings):
     """The trainer's settings; the defaults are those of the trial runs on SmolLM2-135M."""
 
     trainer: str = "native"
-    """Who trains: ours, or what an entry point of `attrib.trainers` is called."""
+    """Who trains: ours, `trl`, or what an entry point of `attrib.trainers` is called."""
     trainer_version: Literal[2] = 2
     """Of ours: raised when the same settings would train otherwise."""
     method: Method = Method.GRPO
@@ -111,7 +111,30 @@ class Keep(StrEnum):
     """Those at every evaluation."""
 
 
-class AblateSettings(TrainSettings, JudgeSettings):
+class Vllm(StrEnum):
+    """Where vLLM draws the rollouts of `--trainer trl`."""
+
+    NONE = "none"
+    """Nowhere: `generate` of transformers draws them."""
+    COLOCATE = "colocate"
+    """In the processes that train, on the same GPUs."""
+    SERVER = "server"
+    """In a server of its own."""
+
+
+class TrlSettings(Settings):
+    """How `--trainer trl` is run."""
+
+    accelerate_config: Path | None = None
+    """Of `accelerate launch`: processes, FSDP, DeepSpeed; None: one process."""
+    trl_vllm: Vllm = Vllm.NONE
+    trl_vllm_url: str | None = None
+    """Of the server."""
+    trl_vllm_memory: float = Field(default=0.3, gt=0.0, lt=1.0)
+    """Share of each GPU's memory that a colocated vLLM takes."""
+
+
+class AblateSettings(TrainSettings, JudgeSettings, TrlSettings):
     """What `attrib ablate` was asked for."""
 
     subset: tuple[str, ...] = ()

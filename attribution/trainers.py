@@ -7,21 +7,28 @@ the ledger, and evaluates at the fractions of the budget that the run names.
 from collections.abc import Callable
 from typing import cast
 
+from attrib.attribution.settings import AblateSettings
 from attrib.attribution.trainer import Evaluate, Outcome, Run, Trainer
+from attrib.attribution.trl_checks import refuse_unfit
+from attrib.attribution.trl_trainer import TrlTrainer
 from attrib.plugins import TRAINERS, load_plugin
 
-NATIVE = "native"
+NATIVE, TRL = "native", "trl"
 
 Train = Callable[[Run, Evaluate], Outcome]
 """What an entry point of `attrib.trainers` has to be."""
 
 
-def find_trainer(name: str) -> Train:
-    """Return the trainer called `name`.
+def find_trainer(settings: AblateSettings) -> Train:
+    """Return the trainer that the settings name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or it cannot train with these settings.
+        MissingExtraError: it is not installed.
     """
-    if name == NATIVE:
+    if settings.trainer == NATIVE:
         return lambda run, evaluate: Trainer(run, evaluate).train()
-    return cast(Train, load_plugin(TRAINERS, name, (NATIVE,)))
+    if settings.trainer == TRL:
+        refuse_unfit(settings)
+        return lambda run, evaluate: TrlTrainer(run, evaluate, settings).train()
+    return cast(Train, load_plugin(TRAINERS, settings.trainer, (NATIVE, TRL)))

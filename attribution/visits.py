@@ -47,37 +47,53 @@ class FreshRollouts:
         seed: int,
     ) -> None:
         """Draw `group_size` rollouts a visit; a visit's randomness is its seed's and its own."""
-        self.rollouts_per_visit = group_size
-        self._policy, self._responder, self._verdicts = policy, responder, verdicts
+        self.rollouts_per_visit, self.responder = group_size, responder
+        self._policy, self._verdicts = policy, verdicts
         self._seed = seed
 
     def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
         """Make the visits number `first`, `first` + 1, … of a run: draw and grade."""
-        self._verdicts.prepare(questions)
         requests = [
             Request(
                 f"{q.question_id}/{first + i}",
-                self._responder.prompt(q),
+                self.responder.prompt(q),
                 0,
                 self.rollouts_per_visit,
             )
             for i, q in enumerate(questions)
         ]
         with self._policy.precision():
-            drawn = list(in_order(self._responder.respond(requests, self._seed)))
+            drawn = list(in_order(self.responder.respond(requests, self._seed)))
+        return self.read(first, questions, drawn, self.judge(questions, drawn))
+
+    def judge(
+        self, questions: Sequence[Question], drawn: Sequence[Sequence[Rollout]]
+    ) -> list[list[Verdict]]:
+        """Return the verdict on every rollout of each question."""
+        self._verdicts.prepare(questions)
         responses = [
             to_response(question, rollout)
             for question, rollouts in zip(questions, drawn, strict=True)
             for rollout in rollouts
         ]
         graded = iter(self._verdicts.grade(responses))
+        return [[one.verdict for one in islice(graded, len(rollouts))] for rollouts in drawn]
+
+    def read(
+        self,
+        first: int,
+        questions: Sequence[Question],
+        drawn: Sequence[Sequence[Rollout]],
+        verdicts: Sequence[Sequence[Verdict]],
+    ) -> list[Visit]:
+        """Return the visits number `first`, `first` + 1, … that judged rollouts make."""
         visits = []
-        for i, (question, request, rollouts) in enumerate(
-            zip(questions, requests, drawn, strict=True)
+        for number, (question, rollouts, judged) in enumerate(
+            zip(questions, drawn, verdicts, strict=True), start=first
         ):
-            verdicts = [one.verdict for one in islice(graded, len(rollouts))]
-            group = _make_group(question, request.prompt.token_ids, rollouts, verdicts)
-            visits.append(Visit(first + i, question, group, len(rollouts), group.has_both))
+            prompt = self.responder.prompt(question).token_ids
+            group = _make_group(question, prompt, rollouts, judged)
+            visits.append(Visit(number, question, group, len(rollouts), group.has_both))
         return visits
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 MARK = "ATTRIB_CHILD_OF"  # environment variable by which the processes are recognised
 GRACE_SECONDS = 1.0
@@ -31,9 +32,19 @@ _ERROR = re.compile(r"\b[\w.]*(?:Error|Exception): *(?P<reason>\S.*)")
 class ChildProcesses:
     """The processes of one library."""
 
-    def __init__(self, *, is_quiet: bool) -> None:
-        """Begin to watch; `is_quiet` keeps what they write in a file without a name."""
-        self._log = tempfile.TemporaryFile("a+b") if is_quiet else None  # noqa: SIM115
+    def __init__(self, *, is_quiet: bool, log: Path | None = None) -> None:
+        """Begin to watch.
+
+        Args:
+            is_quiet: keep what they write in a file.
+            log: its name; without one it goes with this process.
+        """
+        self._log: IO[bytes] | None = None
+        if log is not None:
+            log.unlink(missing_ok=True)
+            self._log = log.open("a+b")
+        elif is_quiet:
+            self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115
         self._token = uuid.uuid4().hex
         self._watcher = subprocess.Popen(
             [sys.executable, "-SE", __file__, f"{MARK}={self._token}"],
@@ -63,6 +74,10 @@ class ChildProcesses:
         self._log.seek(0)
         found = _ERROR.search(self._log.read().decode("utf-8", "replace"))
         return found["reason"].strip() if found else None
+
+    def end(self) -> None:
+        """End the processes; those that are leaving have a moment for it."""
+        self._watcher.communicate()
 
     def forget(self) -> None:
         """Stop watching: the processes have ended."""

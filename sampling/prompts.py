@@ -10,7 +10,7 @@ the question.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import TemplateError
 
@@ -26,6 +26,9 @@ SYSTEM_PROMPT = "Answer the question with the answer only, as short as possible.
 TEMPLATE_ARGUMENTS: dict[str, Any] = {"date_string": "01 Jan 2026", "enable_thinking": False}
 PLAIN_TEMPLATE = "Q: {question}\nA:"
 CHAT_TEMPLATE = "{question}"
+
+Message = dict[str, str]
+"""Of a chat: who says it (`role`) and what (`content`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +54,22 @@ class PromptStyle:
         text = self.fill(question)
         if self.system is None:
             return list(tokenizer.encode(text))
-        return list(
-            tokenizer.encode(_render_chat(self.system, text, tokenizer), add_special_tokens=False)
-        )
+        rendered = _render_chat(self.system, text, tokenizer).rendered
+        return list(tokenizer.encode(rendered, add_special_tokens=False))
+
+    def compose(self, question: str, tokenizer: "PreTrainedTokenizerBase") -> list[Message] | str:
+        """Return the prompt for one question as a library that renders prompts is to be given it.
+
+        With `TEMPLATE_ARGUMENTS` the tokenizer's chat template makes of the messages what `render`
+        returns; without a chat template it is the text.
+
+        Raises:
+            ModelError: see `render`.
+        """
+        text = self.fill(question)
+        if self.system is None:
+            return text
+        return _render_chat(self.system, text, tokenizer).messages
 
     def fill(self, question: str) -> str:
         """Return the template with the question in its place."""
@@ -92,7 +108,14 @@ def choose_prompt_style(
     return PromptStyle(SYSTEM_PROMPT if is_chat else None, template, tuple(sorted(ends)))
 
 
-def _render_chat(system: str, text: str, tokenizer: "PreTrainedTokenizerBase") -> str:
+class _Chat(NamedTuple):
+    """A chat prompt, as messages and as the template writes them."""
+
+    messages: list[Message]
+    rendered: str
+
+
+def _render_chat(system: str, text: str, tokenizer: "PreTrainedTokenizerBase") -> _Chat:
     """Return the chat prompt; where the template takes no system role, that text goes first."""
     user = {"role": "user", "content": text}
     joined = {"role": "user", "content": f"{system}\n\n{text}"}
@@ -106,7 +129,7 @@ def _render_chat(system: str, text: str, tokenizer: "PreTrainedTokenizerBase") -
             problem = str(error)
             continue
         if system in rendered:
-            return str(rendered)
+            return _Chat(messages, str(rendered))
     raise ModelError(
         f"The model's chat template cannot be used: {problem}. Choose another --model."
     )

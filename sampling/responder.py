@@ -12,7 +12,7 @@ from attrib.config import content_hash
 from attrib.data.questions import Question
 from attrib.sampling.engine import Answered, Engine, Prompt, Request, SamplingParams
 from attrib.sampling.models import Dtype, ModelFiles
-from attrib.sampling.prompts import PromptStyle
+from attrib.sampling.prompts import Message, PromptStyle
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -143,6 +143,11 @@ class Responder(Generic[AnyEngine_co]):
     def put(self, text: str) -> Prompt:
         """Return a text, in the place of a question, as it is put to the model."""
         return self._style.ask(text, self._tokenizer)
+
+    def compose(self, text: str) -> list[Message] | str:
+        """Return a question's text as a library that renders prompts itself is to be given it."""
+        assert self._tokenizer is not None, "a server renders prompts itself"
+        return self._style.compose(text, self._tokenizer)
 
     def targets(self, answer: str) -> list[tuple[int, ...]]:
         """Return the tokens of `answer` as a whole response, with each way to end it.
