@@ -141,7 +141,10 @@ def read_launch(settings: AblateSettings) -> Launch:
         config = config_args.load_config_from_file(str(file))
     except Exception as error:  # whatever accelerate makes of a file
         raise ConfigError(f"--accelerate-config {file}: {first_line(error)}") from error
-    machines = getattr(config, "num_machines", 1) or 1
+    processes = getattr(config, "num_processes", 0)  # SageMaker's configuration has none
+    if processes < 1:
+        raise ConfigError(f"{file} does not say how many processes train. Set num_processes.")
+    machines = config.num_machines or 1
     if machines != 1:
         raise ConfigError(
             f"{file} asks for {machines} machines; an arm is trained on one. Set num_machines to 1."
@@ -152,7 +155,12 @@ def read_launch(settings: AblateSettings) -> Launch:
             f"{file} says mixed_precision: {asked}, and --dtype {settings.dtype} means "
             f"{precision}. Let them agree."
         )
-    return Launch(file.resolve(), int(config.num_processes), precision)
+    if settings.lora and (config.deepspeed_config or {}).get("zero_stage") == 3:
+        raise ConfigError(
+            f"{file} shares out weights by ZeRO stage 3, under which --lora {settings.lora} cannot "
+            "begin as in other runs. Choose stage 2, or FSDP."
+        )
+    return Launch(file.resolve(), processes, precision)
 
 
 def _require_packages() -> None:

@@ -47,6 +47,7 @@ class Batches:
         longest_prompt: tokens of the longest prompt.
         longest: the limit on new tokens.
         temperature: that rollouts are drawn at.
+        end_token_ids: that end them.
     """
 
     updates: int
@@ -54,6 +55,7 @@ class Batches:
     longest_prompt: int
     longest: int
     temperature: float
+    end_token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ def _vllm_arguments(settings: AblateSettings, batches: Batches) -> dict[str, obj
         return {"use_vllm": False}
     return {
         "use_vllm": True,
+        "generation_kwargs": {"stop_token_ids": list(batches.end_token_ids)},
         "vllm_mode": str(settings.trl_vllm),
         "vllm_server_base_url": settings.trl_vllm_url,
         "vllm_gpu_memory_utilization": settings.trl_vllm_memory,

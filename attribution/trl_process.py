@@ -27,7 +27,8 @@ from attrib.sampling.child_processes import ChildProcesses
 WORKER = "attrib.attribution.trl_worker"
 SECONDS_BETWEEN_LOOKS = 0.2
 ALONE = "accelerate.json"
-OFFLINE = {
+VARIABLES = {
+    "PYTHONSAFEPATH": "1",  # a folder called attrib where the command is typed is not ours
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -121,7 +122,7 @@ def launch_command(place: Place) -> list[str]:
 
 def launch_environment(place: Place) -> dict[str, str]:
     """Return the variables of the processes: offline, and on the device of this run."""
-    environment = {**os.environ, **OFFLINE}
+    environment = {**os.environ, **VARIABLES}
     if place.launch.config is None and place.device.type == "cuda":
         index = place.device.index or 0
         visible = [one for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one]

@@ -42,6 +42,7 @@ from attrib.attribution.trl_job import (
     grpo_arguments,
     read_weights,
     weights_file,
+    write_weights,
 )
 from attrib.attribution.trl_line import Drawn, HungUpError, Orders, Saved, Stepped
 from attrib.attribution.trl_process import Place, TrlProcess, start_trl
@@ -92,6 +93,8 @@ class TrlTrainer:
         if self._position.step < self._updates:
             self._folder.mkdir(parents=True, exist_ok=True)
             place = Place(self._folder, read_launch(self._settings), run.policy.module.device)
+            if self._settings.lora:  # the adapters' first values are the same in every run
+                write_weights(weights_file(self._folder, 0), run.policy.trained)
             job = self._make_job(place)
             with self._policy_put_aside(), start_trl(place, job) as process:
                 self._follow(process)
@@ -138,6 +141,7 @@ class TrlTrainer:
             ),
             longest=run.longest,
             temperature=run.temperature,
+            end_token_ids=tuple(sorted(self._files.end_token_ids)),
         )
         on_cpu = place.device.type == "cpu"
         step = self._position.step

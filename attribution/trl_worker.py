@@ -28,6 +28,7 @@ from attrib.attribution.trl_job import (
     checkpoint_folder,
     drop_checkpoints,
     plain_name,
+    read_weights,
     weights_file,
     write_weights,
 )
@@ -89,13 +90,16 @@ class Ledger(TrainerCallback):
         self._saving_since = 0.0
 
     def watch(self, trainer: Any) -> None:
-        """Follow a trainer, before it wraps its model."""
+        """Follow a trainer, before it wraps its model; give new adapters their first values."""
         self._trainer = trainer
-        self._trained = [
-            plain_name(name)
+        trained = {
+            plain_name(name): parameter
             for name, parameter in trainer.model.named_parameters()
             if parameter.requires_grad
-        ]
+        }
+        self._trained = tuple(trained)
+        if self._job.lora:
+            read_weights(weights_file(self._folder, 0), trained)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set the learning rate of the update that begins."""
@@ -137,8 +141,8 @@ class Ledger(TrainerCallback):
 
     def _keep_weights(self, update: int) -> None:
         """Write what training changes, gathered from all processes."""
-        trainer = self._trainer
-        state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+        wrapped = self._trainer.model_wrapped
+        state = self._trainer.accelerator.get_state_dict(wrapped)
         if PartialState().is_main_process:
             plain = {plain_name(name): tensor for name, tensor in state.items()}
             trained = {name: plain[name] for name in self._trained}

@@ -152,11 +152,12 @@ def embedded_model() -> LanguageModel:
 
 @pytest.fixture(scope="session")
 def save_answering_model(tiny_llama: Callable[..., "LlamaForCausalLM"]) -> Callable[..., Path]:
-    """Return `save(folder, answers)`: a random model without chat template that answers in words.
+    """Return `save(folder, answers, chat_template)`: a random model that answers in words.
 
     It knows every word of the questions on continents and mostly answers with one of `answers`, by
     chance with some more than with others: with the continents' names some questions are answered
-    right now and then, with other words none ever is.
+    right now and then, with other words none ever is. It is asked through a chat template where it
+    is given one.
     """
     import torch
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -167,7 +168,7 @@ def save_answering_model(tiny_llama: Callable[..., "LlamaForCausalLM"]) -> Calla
     texts = [q.text for q in load_worldfacts() if q.relation == "continent"]
     words = {word for text in texts for word in re.findall(r"\w+|[^\w\s]", text)}
 
-    def save(folder: Path, answers: list[str]) -> Path:
+    def save(folder: Path, answers: list[str], chat_template: str | None = None) -> Path:
         special = [*SPECIAL_TOKENS, " ", "\n", "Q", "A", ":"]
         vocabulary = [*special, *answers, *sorted(words.difference(special, answers))]
         ids = {text: index for index, text in enumerate(vocabulary)}
@@ -175,9 +176,11 @@ def save_answering_model(tiny_llama: Callable[..., "LlamaForCausalLM"]) -> Calla
         backend.pre_tokenizer = pre_tokenizers.Split(
             Regex(r"\s|\w+|[^\w\s]"), behavior="removed", invert=True
         )
-        PreTrainedTokenizerFast(
+        tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=backend, unk_token="<unk>", eos_token="<|im_end|>"
-        ).save_pretrained(folder)
+        )
+        tokenizer.chat_template = chat_template
+        tokenizer.save_pretrained(folder)
 
         module = tiny_llama(vocab_size=len(vocabulary), scale=0.1)
         usual = [ids[text] for text in (*answers, "<|im_end|>")]
