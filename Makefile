@@ -4,17 +4,21 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 apt = (apt-get update --quiet && apt-get install --yes --no-install-recommends $(1))
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm test-browser check-exports check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
+.PHONY: demo test test-vllm test-scale test-browser check-exports check-exact check-coverage check-membership check-intervals benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run demo
 
 test: lint types
-	.venv/bin/pytest --numprocesses 2 --dist loadfile
+	.venv/bin/pytest --numprocesses 2 --dist loadfile --ignore tests/scale
 
 # The tests against vLLM itself and its server, in an environment of their own (minutes).
 test-vllm: .venv-vllm/.ready
 	.venv-vllm/bin/python -m pytest tests/vllm
+
+# Arms trained with TRL through `accelerate launch`, killed and resumed (minutes).
+test-scale: .venv/.dev-ready
+	.venv/bin/pytest tests/scale
 
 # Reports in Debian's chromium; pictures are left in build/browser (a minute).
 test-browser: .venv/.dev-ready
@@ -92,7 +96,7 @@ types: .venv/.dev-ready
 
 .venv/.dev-ready: .venv/.local-ready
 	@echo "Installing the development tools …"
-	@$(PIP) install --constraint constraints.txt --editable '.[local,train,dev]'
+	@$(PIP) install --constraint constraints.txt --editable '.[local,train,trl,dev]'
 	@touch $@
 
 .venv-vllm/.ready: pyproject.toml constraints-vllm.txt

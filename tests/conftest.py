@@ -207,6 +207,15 @@ def continent_model(
     return save_answering_model(folder, ["Africa", "Asia", "Europe", "Oceania"])
 
 
+@pytest.fixture(scope="session")
+def chatting_model(
+    tmp_path_factory: pytest.TempPathFactory, save_answering_model: Callable[..., Path]
+) -> Path:
+    """Save such a model that is asked through a chat template."""
+    folder = tmp_path_factory.mktemp("chatting-model")
+    return save_answering_model(folder, ["Africa", "Asia", "Europe", "Oceania"], CHAT_TEMPLATE)
+
+
 @pytest.fixture
 def start_attrib(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Return `start(*arguments)`: the command line as a process, working in `tmp_path`."""

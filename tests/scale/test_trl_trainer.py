@@ -31,7 +31,6 @@ from attrib.sampling.models import load_model
 from attrib.sampling.prompts import choose_prompt_style
 from attrib.sampling.rollouts import SampleSettings, draw_rollouts
 from attrib.store import Store
-from tests.conftest import CHAT_TEMPLATE
 
 N, QUESTIONS, LONGEST = 24, 30, 4
 GROUPS, SIZE = 6, 16
@@ -51,14 +50,6 @@ TABLES = {
 Start = Callable[..., subprocess.Popen[str]]
 
 pytestmark = pytest.mark.timeout(600)
-
-
-@pytest.fixture(scope="module")
-def chatting_model(
-    tmp_path_factory: pytest.TempPathFactory, save_answering_model: Callable[..., Path]
-) -> Path:
-    folder = tmp_path_factory.mktemp("chatting-model")
-    return save_answering_model(folder, ["Africa", "Asia", "Europe", "Oceania"], CHAT_TEMPLATE)
 
 
 @pytest.fixture(scope="module")
