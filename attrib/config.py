@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 DEFAULT_DATABASE = Path("attrib.duckdb")
-PACKAGES = ("torch", "transformers", "duckdb", "polars", "numpy", "scipy", "typer", "pydantic")
+PACKAGES = (
+    *("torch", "transformers", "trl", "accelerate", "duckdb", "polars", "numpy", "scipy"),
+    *("typer", "pydantic"),
+)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 HASH_LENGTH = 16  # hex digits of SHA-256: 64 bits, no collision below a billion items
 

@@ -19,7 +19,7 @@ from attrib.roles import Role
 from attrib.sampling.models import Dtype
 from attrib.sampling.responder import SampleSet
 
-PACKAGES = ("trl", "accelerate", "datasets", "peft")
+PACKAGES = ("trl", "accelerate", "datasets")
 OLDEST, NEWEST = (1, 16), (2, 0)
 VLLM_OLDEST, VLLM_NEWEST = (0, 22), (0, 31)
 """What TRL 1.16 works with."""

@@ -105,7 +105,7 @@ def test_what_it_can_do_is_not() -> None:
     refuse_unfit(settings_of(lora=4, kl=0.1, inner_epochs=2, schedule="cosine"))
 
 
-@pytest.mark.parametrize("package", ["trl", "accelerate", "datasets", "peft"])
+@pytest.mark.parametrize("package", ["trl", "accelerate", "datasets"])
 def test_a_missing_package_is_named_with_its_extra(
     monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:

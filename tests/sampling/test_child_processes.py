@@ -83,6 +83,21 @@ def test_what_is_forgotten_is_left_alone() -> None:
     assert MARK not in os.environ
 
 
+@needs_proc
+def test_what_is_ended_is_gone_and_its_log_is_there(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("of an earlier run")
+    processes = ChildProcesses(is_quiet=True, log=log)
+    program = "import time; print('ValueError: no', flush=True); time.sleep(100)"
+    with processes.starting():
+        child = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+    while processes.first_error() != "no":
+        time.sleep(0.05)
+    processes.end()
+    assert child.wait(timeout=5) == -signal.SIGKILL
+    assert log.read_text() == "ValueError: no\n"
+
+
 @pytest.mark.parametrize("is_quiet", [True, False])
 def test_only_the_first_error_is_kept(is_quiet: bool, capfd: pytest.CaptureFixture[str]) -> None:
     processes = ChildProcesses(is_quiet=is_quiet)

@@ -5,7 +5,12 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from attrib.errors import ConfigError, ModelError
-from attrib.sampling.prompts import SYSTEM_PROMPT, PromptStyle, choose_prompt_style
+from attrib.sampling.prompts import (
+    SYSTEM_PROMPT,
+    TEMPLATE_ARGUMENTS,
+    PromptStyle,
+    choose_prompt_style,
+)
 
 TokenizerBuilder = Callable[..., PreTrainedTokenizerFast]
 QUESTION = "What is the capital of France?"
@@ -128,6 +133,26 @@ def test_without_a_system_role_the_text_goes_before_the_question(
 ) -> None:
     tokenizer = word_tokenizer(chat_template=template)
     assert spell(choose(tokenizer), tokenizer) == JOINED
+
+
+@pytest.mark.parametrize("template", [TAKES_SYSTEM, REFUSES_SYSTEM, DROPS_SYSTEM, None])
+def test_a_library_that_renders_prompts_makes_the_same_of_them(
+    word_tokenizer: TokenizerBuilder, template: str | None
+) -> None:
+    tokenizer = word_tokenizer(chat_template=template)
+    style = choose(tokenizer)
+    composed = style.compose(QUESTION, tokenizer)
+    if isinstance(composed, str):
+        tokens = tokenizer(composed)["input_ids"]
+    else:
+        tokens = tokenizer.apply_chat_template(
+            composed,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            **TEMPLATE_ARGUMENTS,
+        )["input_ids"]
+    assert tokens == style.render(QUESTION, tokenizer)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ trainer would have made of the same rollouts.
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from attrib.attribution import trl_process
 from attrib.attribution.ablate import ablate
 from attrib.attribution.groups import Group
 from attrib.attribution.objective import Advantage, Normalisation, PolicyGradient
@@ -49,7 +51,7 @@ TABLES = {
 
 Start = Callable[..., subprocess.Popen[str]]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +101,20 @@ def marked_processes() -> set[int]:
     return found
 
 
-def kill_after_update(process: subprocess.Popen[str], store: Store, step: int) -> None:
-    """Kill with SIGKILL, and see that what it started ends too."""
+def signal_after_update(
+    process: subprocess.Popen[str], store: Store, step: int, what: signal.Signals
+) -> str:
+    """Send a signal, and see that what it started ends too; return what was said to the user."""
     while store.read("SELECT coalesce(max(step), 0) FROM updates").item() < step:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    process.kill()
-    process.communicate()
+    process.send_signal(what)
+    _, stderr = process.communicate(timeout=30)
     deadline = time.monotonic() + 30
     while marked_processes() and time.monotonic() < deadline:
         time.sleep(0.2)
     assert marked_processes() == set()
+    return stderr
 
 
 def test_arms_are_trained_with_trl_and_a_kill_changes_nothing(
@@ -124,7 +129,13 @@ def test_arms_are_trained_with_trl_and_a_kill_changes_nothing(
     assert process.returncode == 0, stderr
     assert "only never-correct" in stdout
 
-    kill_after_update(start_attrib("ablate", "--db", killed.path, *settings), killed, step=5)
+    process = start_attrib("ablate", "--db", killed.path, *settings)
+    stderr = signal_after_update(process, killed, 1, signal.SIGINT)
+    assert process.returncode == 130
+    assert stderr.endswith("the same command continues from there.\n")
+    assert "Traceback" not in stderr
+    process = start_attrib("ablate", "--db", killed.path, *settings)
+    signal_after_update(process, killed, 5, signal.SIGKILL)
     [folder] = Path(f"{killed.path}.checkpoints").iterdir()
     assert (folder / "weights-000003.safetensors").exists()
     assert [file.parent.name for file in folder.glob("*/whole")] == ["checkpoint-6"]
@@ -186,6 +197,23 @@ def check_ledger(store: Store) -> None:
         ("full", "majority", 6, 20),
         ("full", "sample", 6, 80),
     ]
+
+
+def test_a_process_that_fails_is_named_with_its_log(
+    tmp_path: Path, bucketed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trl_process, "WORKER", "no_such_module")
+    store = copy_study(bucketed, tmp_path / "study.duckdb")
+    settings = AblateSettings(
+        **{"trainer": "trl", "fill": "none", "device": "cpu", "subset": ("never-correct",)},
+        **{"role": (), "seeds": 1, "eval_limit": 4, "eval_samples": 0, "cot_tokens": 0},
+    )
+    assert ablate(store, settings, lambda plan: None).failed == ("full, seed 0",)
+    detail = store.read("SELECT detail FROM arms WHERE role = 'full'").item()
+    assert detail.startswith("The process that trains with TRL failed: ")
+    [log] = Path(f"{store.path}.checkpoints").glob("*/log.txt")
+    assert f"All it wrote is in {log}." in detail
+    assert "No module named no_such_module" in log.read_text()
 
 
 # The same gradients
