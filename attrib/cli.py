@@ -268,6 +268,9 @@ def report(
 
     Example: `attrib report --output study.html --open`
     """
+    import webbrowser
+
+    from attrib.progress import say
     from attrib.reports.render import ReportFormat, write_report
     from attrib.store import Store
 
@@ -278,8 +281,8 @@ def report(
     path = output or Path(f"attrib-report.{form}")
     others = [Store(other) for other in compare or ()]
     summary = write_report(Store(db), path, experiment, others, ReportFormat(form))
-    if open_page:
-        typer.launch(str(summary.path.resolve()))
+    if open_page and not webbrowser.open(summary.path.resolve().as_uri()):
+        say("There is no browser here to open it with.")
     if as_json:
         return print_json(summary)
     typer.echo(summary.claim)

@@ -22,6 +22,10 @@ class StoreError(AttribError, OSError):
     """The study's database cannot be opened, read or written."""
 
 
+class QueryError(StoreError):
+    """A statement that the study's database does not accept."""
+
+
 class ModelError(AttribError, OSError):
     """A model or tokenizer cannot be found, loaded or served exactly."""
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from attrib.errors import ConfigError, DataError, StoreError
-from attrib.output import Format, choose_format, refuse_study, to_lines, write_frame, writing_to
+from attrib.errors import ConfigError, DataError, QueryError
+from attrib.files import writing_to
+from attrib.output import Format, choose_format, refuse_study, to_lines, write_frame
 from attrib.progress import say
 from attrib.sample_logs import to_inspect, to_lm_eval
 from attrib.settings import Settings
@@ -140,7 +141,7 @@ def _read(store: Store, where: str | None, sample_set_id: str, grader: str | Non
     sql = _ROLLOUTS.format(where=where or "TRUE")
     try:
         rows = store.read(sql, sample_set_id=sample_set_id, grader=grader or "")
-    except StoreError as error:
+    except QueryError as error:
         raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
     if rows.is_empty():
         raise DataError(f'No rollout satisfies "{where or "TRUE"}"; nothing was written.')

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from attrib.analysis.passk import mean_pass_at_k
-from attrib.errors import ConfigError, DataError, StoreError
+from attrib.errors import ConfigError, DataError, QueryError
 from attrib.store import Store
 
 _NEWEST = {
@@ -60,7 +60,7 @@ class Study:
             params: values of the parameters.
 
         Raises:
-            StoreError: the statement fails.
+            QueryError: the statement fails.
         """
         return self._store.read(sql, **params)
 
@@ -165,7 +165,7 @@ class Study:
             return self._store.read(
                 f"SELECT * FROM ({sql}) WHERE ({where}\n) ORDER BY {order}", **params
             )
-        except StoreError as error:
+        except QueryError as error:
             raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
 
     def _newest(self, table: str, prefix: str) -> str:

@@ -1,19 +1,14 @@
-"""Files that commands write for other programs: which formats there are, and how they are written.
-
-A file appears whole or not at all.
-"""
+"""Rows that commands write for other programs: which formats there are, and how they look."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO
 
 import polars as pl
 
 from attrib.errors import ConfigError
+from attrib.files import writing_to
 from attrib.tables import simplify, to_csv, to_json
 
 LINE_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -87,25 +82,3 @@ def to_lines(records: Iterable[object]) -> Iterator[str]:
     """Yield a line of JSON for each record."""
     for record in records:
         yield json.dumps(simplify(record), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-@contextmanager
-def writing_to(output: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `output` once the block is done.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    is_special = output.exists() and not output.is_file()  # such as /dev/stdout
-    target = output if is_special else output.with_name(f"{output.name}.partial")
-    try:
-        with target.open("wb") as stream:
-            yield stream
-        if not is_special:
-            os.replace(target, output)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"{output} cannot be written: {reason}. Name another file.") from error
-    finally:
-        if not is_special:
-            target.unlink(missing_ok=True)

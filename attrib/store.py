@@ -26,11 +26,14 @@ import polars as pl
 import tenacity
 from filelock import FileLock, Timeout
 
-from attrib.errors import StoreError, first_line
+from attrib.errors import QueryError, StoreError, first_line
 
 WAIT_SECONDS = 30.0
 # Conditions and queries come from flags and shared study files: they reach the study, not the disk.
 CONNECTION: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": False}
+# What a killed writer left beside the database is moved into it with the first batch, not before:
+# of a damaged study nothing is touched by a command that cannot go on.
+LEAVE_AS_IT_LIES = "PRAGMA disable_checkpoint_on_shutdown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +124,8 @@ class Store:
         """Run a query with bound parameters (`$name`) on a short read-only connection.
 
         Raises:
-            StoreError: there is no study, it is busy for 30 s, or the statement fails.
+            QueryError: the statement fails.
+            StoreError: there is no study, it is damaged, or busy for 30 s.
         """
         self._require_study()
         with self._connected(read_only=True) as connection:
@@ -130,9 +134,11 @@ class Store:
                 frame: pl.DataFrame = connection.sql(sql, params=params or None).pl()
                 return frame
             except AttributeError as none:  # a statement without a result yields no relation
-                raise StoreError("Only statements that return rows can be run here.") from none
+                raise QueryError("Only statements that return rows can be run here.") from none
             except (duckdb.Error, pl.exceptions.PolarsError) as error:
-                raise StoreError(f"The query failed: {first_line(error)}") from error
+                if _is_damage(error):
+                    raise self._cannot("be read", error) from error
+                raise QueryError(f"The query failed: {first_line(error)}") from error
 
     @contextmanager
     def writing(self, command: str, *, create: bool = True) -> Iterator[None]:
@@ -161,7 +167,10 @@ class Store:
             self._holder_path.write_text(
                 json.dumps({"host": holder.host, "pid": holder.pid, "command": holder.command})
             )
+            if not self.path.exists():
+                self._create()
             with self._connected(read_only=False) as connection:
+                connection.execute(LEAVE_AS_IT_LIES)
                 _migrate(connection, self.path)
             yield
             self._failure_path.unlink(missing_ok=True)
@@ -171,6 +180,23 @@ class Store:
         finally:
             self._holder_path.unlink(missing_ok=True)
             self._lock.release()
+
+    def _create(self) -> None:
+        """Make an empty study beside its place and move it there: killed, there is none yet."""
+        place = self.path.resolve()
+        beside = Path(f"{place}.new")
+        try:
+            for leftover in (beside, Path(f"{beside}.wal"), Path(f"{place}.wal")):
+                leftover.unlink(missing_ok=True)
+            with self._connected(read_only=False, path=beside) as connection:
+                _migrate(connection, self.path)
+            os.replace(beside, place)
+        except StoreError:
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"{self.path} cannot be written: {error}. Choose another --db."
+            ) from error
 
     def last_failure(self) -> Failure | None:
         """Return how the last command that wrote here ended, if it failed; else None."""
@@ -196,6 +222,8 @@ class Store:
                 yield Transaction(connection)
                 connection.execute("COMMIT")
             except duckdb.Error as error:
+                if _is_damage(error):
+                    raise self._cannot("be written", error) from error
                 raise StoreError(
                     f"{self.path} could not be written: {first_line(error)}. What it held before "
                     "is intact; the same command continues."
@@ -224,8 +252,20 @@ class Store:
                 f"There is no study at {self.path}. Type: attrib sample --db {self.path}"
             )
 
+    def _cannot(self, do: str, error: duckdb.Error) -> StoreError:
+        """Return the error that says what to do about a file which may be damaged."""
+        advice = "Is it damaged? Put a copy in its place, or start another study: --db FILE"
+        if "replaying WAL" in str(error):  # it is the end of what was written, apart from the rest
+            advice = (
+                f"Its last writes are damaged, or those of another study. To go on without them, "
+                f"move {self.path}.wal away."
+            )
+        return StoreError(f"{self.path} cannot {do}: {first_line(error)}. {advice}")
+
     @contextmanager
-    def _connected(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connected(
+        self, *, read_only: bool, path: Path | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         connect = tenacity.retry(
             retry=tenacity.retry_if_exception(_is_busy),
             stop=tenacity.stop_after_delay(self._wait_seconds),
@@ -233,7 +273,7 @@ class Store:
             reraise=True,
         )(duckdb.connect)
         try:
-            connection = connect(str(self.path), read_only=read_only, config=CONNECTION)
+            connection = connect(str(path or self.path), read_only=read_only, config=CONNECTION)
         except duckdb.Error as error:
             if _is_busy(error):
                 held = self.holder() or "another program"
@@ -241,16 +281,15 @@ class Store:
                     f"{self.path} has been busy for {self._wait_seconds:.0f} s, held by {held}. "
                     "Close what has it open (a DuckDB shell?) and try again."
                 ) from error
-            raise StoreError(
-                f"{self.path} cannot be opened: {first_line(error)}. Is it damaged? Put a copy in "
-                "its place, or start another study: --db FILE"
-            ) from error
+            raise self._cannot("be opened", error) from error
         try:
             yield connection
         except RuntimeError as error:
             if "Query interrupted" in str(error):  # how DuckDB reports Ctrl-C during a statement
                 raise KeyboardInterrupt from error
             raise
+        except duckdb.Error as error:
+            raise self._cannot("be used", error) from error
         finally:
             connection.close()
 
@@ -309,6 +348,10 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
 
 def _is_busy(error: BaseException) -> bool:
     return isinstance(error, duckdb.IOException) and "Conflicting lock" in str(error)
+
+
+def _is_damage(error: BaseException) -> bool:
+    return "Corrupt" in str(error) or "Could not read enough bytes" in str(error)
 
 
 def _is_alive(pid: int) -> bool:

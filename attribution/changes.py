@@ -56,7 +56,7 @@ _GREEDY = """
             SELECT arm_id FROM arm_roles WHERE experiment_id = $experiment_id)
         GROUP BY ALL
     ), sampled AS (
-        SELECT arm_id, step, question_id, least(sum(chance), 1.0) AS mass_sampled
+        SELECT arm_id, step, question_id, least(sum(chance ORDER BY chance), 1.0) AS mass_sampled
         FROM heard GROUP BY ALL
     )
     SELECT role.role, role.subset, run.seed, milestone.fraction, evaluation.question_id,

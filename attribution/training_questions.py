@@ -52,7 +52,7 @@ _SAMPLED = """
     WHERE n > 0 ORDER BY question_id
 """
 _LEDGER = """
-    SELECT run.seed, visit.question_id, sum(visit.gradient_weight) AS weight,
+    SELECT run.seed, visit.question_id, sum(visit.gradient_weight ORDER BY visit) AS weight,
            bool_or(visit.correct > 0) AS rewarded
     FROM arm_roles AS role JOIN training_runs AS run USING (arm_id)
     JOIN visits AS visit USING (arm_id)

@@ -9,8 +9,6 @@ every time shown comes from the store.
 """
 
 import base64
-import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +23,7 @@ from attrib import __version__
 from attrib.analyses import Analysis, analyze
 from attrib.analysis.buckets import never_correct_bound
 from attrib.errors import ConfigError
+from attrib.files import writing_to
 from attrib.reports.claims import REFERENCE, Claims, count_evaluated, state_claims
 from attrib.reports.collect import collect_study
 from attrib.reports.comparison import describe_studies, tabulate_comparison
@@ -94,7 +93,8 @@ def write_report(
         numbers = list_numbers(store, study, analysis)
         text = to_csv(numbers) if form is ReportFormat.CSV else to_json(study, claims, numbers)
     page = text.encode()
-    _replace(output, page)
+    with writing_to(output) as stream:
+        stream.write(page)
     return ReportSummary(output, len(page), title, claims.headline.replace("\u00a0", " "))
 
 
@@ -154,18 +154,3 @@ def _forbid_all_but(style: str, script: str) -> str:
 
 def _read_template(name: str) -> str:
     return (resources.files("attrib.reports") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _replace(output: Path, page: bytes) -> None:
-    """Write beside the target and move into place, so that a reader never sees half a page."""
-    beside = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(page)
-        beside.replace(output)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink()
-        raise ConfigError(
-            f"The report cannot be written to {output}: {error}. Choose another --output."
-        ) from error

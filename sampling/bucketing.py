@@ -63,7 +63,7 @@ _COUNTS = """
     ORDER BY question_id
 """
 _SAID = """
-    SELECT question_id, text, count(*) AS count, any_value(detail) AS detail
+    SELECT question_id, text, count(*) AS count, min(detail) AS detail
     FROM graded_rollouts SEMI JOIN (SELECT unnest($question_ids) AS question_id) USING (question_id)
     WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
     GROUP BY question_id, text ORDER BY question_id, text

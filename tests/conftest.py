@@ -40,6 +40,11 @@ CHAT_TEMPLATE = (
 )
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make check-kills` say how often it kills."""
+    parser.addoption("--kills", type=int, default=0, help="kills of a study, for make check-kills")
+
+
 @pytest.fixture(autouse=True)
 def attrib_home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give every test a cache folder of its own, so that none sees the user's."""

@@ -4,10 +4,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -230,44 +229,6 @@ def test_query_refuses_to_write(study: Path, sql: str) -> None:
     assert Store(study).read("SELECT count(*) FROM questions WHERE text <> ''").item() == 6540
 
 
-def test_an_interrupted_command_says_so_and_continues(
-    tmp_path: Path, continent_model: Path, start_attrib: Callable[..., subprocess.Popen[str]]
-) -> None:
-    store = Store(tmp_path / "study.duckdb")
-    command = (
-        *("sample", "--db", store.path, "--model", continent_model, "--device", "cpu"),
-        *("--where", "relation = 'country'", "--max-new-tokens", 8),
-    )
-    # far more than is done by the time the process is interrupted
-    process = start_attrib(*command, "--limit", 1000, "--n", 128)
-    assert process.stderr
-    assert "Loading" in process.stderr.readline()
-    assert "128000 to draw" in process.stderr.readline()
-    while store.read("SELECT 1 FROM rollouts LIMIT 1").is_empty():
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stdout == ""
-    assert stderr.splitlines() == [
-        "Interrupted. What was stored is kept; the same command continues from there."
-    ]
-    done = store.read("SELECT count(DISTINCT question_id) FROM rollouts").item()
-    assert 0 < done < 1000
-    assert store.holder() is None
-
-    again = attrib(*command, "--limit", done + 5, "--n", 128, "--json")
-    assert again.exit_code == 0, again.stderr
-    summary = json.loads(again.stdout)
-    assert summary["already_stored"] == done * 128
-    assert summary["drawn"] == 5 * 128
-    duplicates = store.read(
-        "SELECT question_id FROM rollouts GROUP BY ALL HAVING count(*) <> 128 "
-        "OR count(DISTINCT rollout) <> 128"
-    )
-    assert duplicates.is_empty()
-
-
 def test_a_dry_run_says_what_it_would_take(tmp_path: Path, continent_model: Path) -> None:
     database = tmp_path / "new.duckdb"
     common = ("--db", database, "--model", continent_model, "--n", 8, "--max-new-tokens", 4)
@@ -410,3 +371,23 @@ def test_runs_that_fail_are_named_after_the_effects(bucketed: Path, tmp_path: Pa
     assert result.stderr.splitlines()[-1] == (
         "Error: These runs failed: full, seed 0, only never-correct, seed 0. See the lines above."
     )
+
+
+def test_a_report_is_opened_in_the_browser_where_there_is_one(
+    graded_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "who gained?.html"
+    command = ("report", "--db", graded_study, "--output", page, "--open", "--json")
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    result = attrib(*command)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert opened == [f"file://{tmp_path}/who%20gained%3F.html"]
+
+    page.unlink()
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    result = attrib(*command)
+    assert result.exit_code == 0
+    assert result.stderr == "There is no browser here to open it with.\n"
+    assert json.loads(result.stdout)["path"] == str(page)
+    assert page.is_file()

@@ -8,10 +8,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import typer.main
 from hypothesis import HealthCheck, given, settings
@@ -20,6 +22,7 @@ from hypothesis import strategies as st
 from attrib.cli import app
 from attrib.data.library import store_questions
 from attrib.data.questions import Split, load_worldfacts
+from attrib.errors import StoreError
 from attrib.store import Store
 
 QUESTION = next(q for q in load_worldfacts() if q.split is Split.TRAIN)
@@ -36,7 +39,9 @@ Attrib = Callable[..., int]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, graded_study: Path) -> Iterator[Path]:
+def folder(
+    tmp_path_factory: pytest.TempPathFactory, graded_study: Path, continent_model: Path
+) -> Iterator[Path]:
     """Make a folder with a good study and everything that is none; it is the working folder."""
     folder = tmp_path_factory.mktemp("fuzz")
     shutil.copy(graded_study, folder / "good.duckdb")
@@ -47,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, graded_study: Path) -> Iter
     (folder / "text.duckdb").write_text("not a database")
     (folder / "empty.duckdb").write_bytes(b"")
     (folder / "folder").mkdir()
+    (folder / "model").symlink_to(continent_model)
     (folder / "latin.toml").write_bytes(b'db = "\xe9"')
     (folder / "bom.csv").write_bytes(b"\xff\xfeq\x00")
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -248,6 +254,101 @@ def test_any_file_of_questions(attrib: Attrib, folder: Path, content: bytes, suf
 @pytest.mark.parametrize("option", ["--n", "--limit", "--max-new-tokens", "--seed"])
 def test_numbers_of_sample(attrib: Attrib, option: str, n: object) -> None:
     attrib("sample", "--model", "no/such/model", "--db", "none.duckdb", option, n, "--where", "x y")
+
+
+READ_ONLY = {
+    "status": (),
+    "query": ("FROM rollouts",),
+    "export": ("--output", "rows.csv"),
+    "analyze": (),
+    "report": ("--output", "report.html"),
+}
+WRITE = {
+    "grade": ("--grader", "exact"),
+    "bucket": ("--k", 12, "--cut-rarely", 0.1),
+    "sample": (
+        *("--n", 16, "--limit", 12, "--where", "relation = 'continent'", "--max-new-tokens", 4),
+        *("--model", "model", "--device", "cpu"),
+    ),
+    "ablate": ("--subset", "never-correct", "--model", "no/such/model", "--dry-run"),
+}
+
+
+@dataclass(frozen=True)
+class Files:
+    """A database, and the writes that were not yet moved into it when its writer was killed."""
+
+    database: bytes = field(repr=False)
+    log: bytes = field(repr=False)
+
+    def put(self, path: Path) -> None:
+        path.write_bytes(self.database)
+        Path(f"{path}.wal").write_bytes(self.log)
+
+    def lie_at(self, path: Path) -> bool:
+        log = Path(f"{path}.wal")
+        return path.read_bytes() == self.database and log.is_file() and log.read_bytes() == self.log
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Files:
+    """Copy a study while a writer is connected, as a kill leaves it."""
+    path = Path(shutil.copy(folder / "good.duckdb", folder / "killed.duckdb"))
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("INSERT INTO selections SELECT 'later', 'q' || i FROM range(3000) t(i)")
+        return Files(path.read_bytes(), Path(f"{path}.wal").read_bytes())
+
+
+@st.composite
+def damages(draw: st.DrawFn) -> tuple[str, Callable[[bytes], bytes]]:
+    """Draw which of the two files is damaged, and how."""
+    part = draw(st.sampled_from(["database", "log"]))
+    place = draw(st.floats(0.0, 1.0) | st.floats(0.0, 0.01))
+    amount = draw(st.sampled_from([1, 8, 512, 4096]))
+    kind = draw(st.sampled_from(["cut", "flipped", "zero"]))
+
+    def damage(content: bytes) -> bytes:
+        first = min(int(place * len(content)), len(content) - 1)
+        stop = min(first + amount, len(content))
+        if kind == "cut":
+            return content[:first]
+        middle = (
+            bytes(stop - first) if kind == "zero" else bytes(255 - b for b in content[first:stop])
+        )
+        return content[:first] + middle + content[stop:]
+
+    return part, damage
+
+
+@fuzz(60)
+@given(damages(), st.sampled_from([*READ_ONLY, *WRITE]))
+def test_any_damage_to_a_study(
+    attrib: Attrib,
+    folder: Path,
+    whole: Files,
+    damage: tuple[str, Callable[[bytes], bytes]],
+    command: str,
+) -> None:
+    """A command that fails leaves both files as they were; one that writes loses no row."""
+    part, change = damage
+    files = replace(whole, **{part: change(getattr(whole, part))})
+    path = folder / "damaged.duckdb"
+    files.put(path)
+    arguments = READ_ONLY.get(command) or WRITE.get(command) or ()
+    before = readable_rows(path) if command in WRITE else {}
+    code = attrib(command, "--db", path.name, *arguments)
+    assert files.lie_at(path) or (code == 0 and command in WRITE)
+    after = readable_rows(path) if before else {}
+    assert all(after[table] >= rows for table, rows in before.items())
+
+
+def readable_rows(path: Path) -> dict[str, set[tuple[object, ...]]]:
+    """Return the rows of the tables that can be read, if any."""
+    found = {}
+    for table in ("rollouts", "verdicts", "buckets", "selections"):
+        with suppress(StoreError):
+            found[table] = set(Store(path).read(f"SELECT to_json(t) FROM {table} AS t").rows())
+    return found
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("data", "sampling", "analysis", "attribution", "reports")
-BASE = {"errors", "config", "plugins", "roles", "settings", "store", "progress"}
+BASE = {"errors", "config", "files", "plugins", "roles", "settings", "store", "progress"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "roles": set(),
@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "interruption": set(),
     "plugins": {"errors"},
     "config": {"errors"},
+    "files": {"errors"},
     "settings": {"config", "errors"},
     "store": {"errors"},
     "data": {"data", *BASE},
