@@ -1,7 +1,8 @@
 """How far two graders agree.
 
-Owns Cohen's kappa of two binary verdicts on the same responses, with an interval over questions:
-responses to one question are alike, so whole questions are drawn, not responses.
+Owns the share of equal verdicts and Cohen's kappa of two binary verdicts on the same responses,
+with intervals over questions: responses to one question are alike, so whole questions are drawn,
+not responses.
 """
 
 from dataclasses import dataclass
@@ -23,14 +24,19 @@ class Agreement:
         responses: how many.
         questions: of how many questions.
         observed: share on which they agree.
+        observed_low: lower bound of that share; None with a single question, and where they never
+            differ or always do, since drawing questions again then shows no spread.
+        observed_high: upper bound.
         kappa: Cohen's kappa; None where both give one and the same verdict throughout.
-        low: lower bound of kappa; None with it, and with a single question.
+        low: lower bound of kappa; None with it, and where that of the share is.
         high: upper bound.
     """
 
     responses: int
     questions: int
     observed: float
+    observed_low: float | None
+    observed_high: float | None
     kappa: float | None
     low: float | None
     high: float | None
@@ -61,18 +67,24 @@ def measure_agreement(
     counts = counts[counts.sum(axis=(1, 2)) > 0]
     total_22 = counts.sum(axis=0)
     kappa = float(_kappa(total_22[None])[0])
-    low = high = None
-    if np.isfinite(kappa) and len(counts) > 1:
+    observed = float(np.trace(total_22) / total_22.sum())
+    observed_low = observed_high = low = high = None
+    if 0 < observed < 1 and len(counts) > 1:
         weights_BQ = generator.multinomial(
             len(counts), np.full(len(counts), 1 / len(counts)), size=DRAWS
         )
-        kappa_B = _kappa(np.tensordot(weights_BQ, counts, axes=1))
-        tail = (1 - confidence) / 2
-        low, high = map(float, np.nanquantile(kappa_B, [tail, 1 - tail]))
+        total_B22 = np.tensordot(weights_BQ, counts, axes=1)
+        tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+        agreed_B = np.trace(total_B22, axis1=1, axis2=2) / total_B22.sum(axis=(1, 2))
+        observed_low, observed_high = map(float, np.quantile(agreed_B, tails))
+        if np.isfinite(kappa):
+            low, high = map(float, np.nanquantile(_kappa(total_B22), tails))
     return Agreement(
         responses=int(total_22.sum()),
         questions=len(counts),
-        observed=float(np.trace(total_22) / total_22.sum()),
+        observed=observed,
+        observed_low=observed_low,
+        observed_high=observed_high,
         kappa=kappa if np.isfinite(kappa) else None,
         low=low,
         high=high,

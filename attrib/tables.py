@@ -132,10 +132,13 @@ def print_comparison(comparison: "Comparison") -> None:
         kappa = f"{found.kappa:.3f}"
         if found.low is not None and found.high is not None:
             kappa += f" (95 %: {found.low:.3f} – {found.high:.3f}, over questions)"
+    same = f"{found.observed:.2%}"
+    if found.observed_low is not None and found.observed_high is not None:
+        same += f" (95 %: {found.observed_low:.2%} – {found.observed_high:.2%}, over questions)"
     _print(
         f"{comparison.one} and {comparison.other} on {found.responses:,} distinct responses to "
         f"{found.questions:,} questions",
-        f"Same verdict: {found.observed:.2%}. Cohen's kappa: {kappa}",
+        f"Same verdict: {same}. Cohen's kappa: {kappa}",
     )
     print_frame(comparison.confusion)
     if comparison.disagreeing:

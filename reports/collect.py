@@ -15,6 +15,7 @@ from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.errors import DataError
 from attrib.reports.collect_examples import collect_held_out_shifts, collect_training_shifts
 from attrib.reports.collect_experiment import collect_experiment
+from attrib.reports.collect_grading import collect_grading
 from attrib.reports.records import (
     Bucketing,
     BucketSummary,
@@ -62,6 +63,7 @@ def collect_study(store: Store, experiment_id: str | None = None) -> Study:
         buckets=_summarise_buckets(counts),
         pass_curve=_estimate_pass_curve(counts),
         sampled=sampled,
+        grading=collect_grading(store, bucketing, sample_set_id),
         training_shifts=collect_training_shifts(store, sampled, full) if full else (),
         held_out_shifts=collect_held_out_shifts(store, experiment, bucketing_id)
         if experiment

@@ -16,6 +16,7 @@ from attrib.analyses import Analysis, Membership
 from attrib.analysis.profile import ProfileInterval
 from attrib.reports.claims import Claims
 from attrib.reports.records import Study
+from attrib.reports.records_grading import Grading
 from attrib.roles import Role
 from attrib.store import Store
 
@@ -51,6 +52,7 @@ def list_numbers(store: Store, study: Study, analysis: Analysis) -> list[Number]
     numbers = [*_before(study)]
     if analysis.membership is not None:
         numbers += _membership(analysis.membership)
+    numbers += _grading(study.grading)
     if study.experiment is not None:
         effects = store.read(_EFFECTS, experiment_id=study.experiment.experiment_id)
         numbers += [Number(*row) for row in effects.iter_rows()]
@@ -108,6 +110,20 @@ def _membership(found: Membership) -> Iterator[Number]:
         yield from _profile("never_correct_questions", on, other.expected, other.questions, known)
     halves = found.halves.agreement
     yield _make("halves_agree", "train", halves.value, halves.low, halves.high, found.questions)
+
+
+def _grading(grading: Grading) -> Iterator[Number]:
+    for one in grading.others:
+        found, detail = one.agreement, f"{one.grader} beside {grading.grader}"
+        same = (found.observed, found.observed_low, found.observed_high)
+        kappa = (found.kappa, found.low, found.high)
+        yield _make("grader_agreement", "train", *same, found.questions, detail)
+        yield _make("grader_kappa", "train", *kappa, found.questions, detail)
+        never = float(one.never_by_second)
+        yield _make("grader_never_correct", "train", never, None, None, one.questions, detail)
+    for reason, questions in grading.suspects.by_reason:
+        yield _make("suspect_questions", "train", float(questions), None, None,
+                    grading.suspects.questions, reason)  # fmt: skip
 
 
 def _passes(analysis: Analysis) -> Iterator[Number]:

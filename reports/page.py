@@ -15,6 +15,7 @@ from attrib.reports import (
     tables_budgets,
     tables_changes,
     tables_gains,
+    tables_grading,
     tables_membership,
     tables_study,
     tables_training,
@@ -24,6 +25,7 @@ from attrib.reports.design import GRPO, describe_budget, describe_held_equal, me
 from attrib.reports.kinds import describe_parts, list_contrasted, list_kinds
 from attrib.reports.mechanism import describe_mechanism
 from attrib.reports.records import Study
+from attrib.reports.records_grading import Grading
 from attrib.reports.records_training import Experiment, PassRun, Transitions
 from attrib.reports.tables import Table
 from attrib.reports.text import show
@@ -56,6 +58,7 @@ def describe_study(study: Study, analysis: Analysis) -> dict[str, object]:
         "choice_table": tables_study.tabulate_choices(study),
         "sampling_settings": tables_study.tabulate_settings("Sampling", sample_set.settings),
         **_describe_membership(analysis),
+        **_describe_grading(study.grading),
         "cut_settings": tables_study.tabulate_settings("Bucket cuts", study.bucketing.cuts),
     }
 
@@ -75,6 +78,18 @@ def _describe_membership(analysis: Analysis) -> dict[str, object]:
             tables_membership.tabulate_mixture(found),
             tables_membership.tabulate_cuts(found),
         ],
+    }
+
+
+def _describe_grading(grading: Grading) -> dict[str, object]:
+    others, listed = grading.others, grading.suspects.listed
+    return {
+        "grader_sentences": tables_grading.describe_graders(grading),
+        "grader_command": tables_grading.suggest_grader(grading),
+        "grader_table": tables_grading.tabulate_graders(grading) if others else None,
+        "grader_never_table": tables_grading.tabulate_never_correct(grading) if others else None,
+        "suspect_sentence": tables_grading.describe_suspects(grading.suspects),
+        "suspect_table": tables_grading.tabulate_suspects(grading.suspects) if listed else None,
     }
 
 

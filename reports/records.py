@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from attrib.analysis.buckets import BucketRow
 from attrib.analysis.passk import PassCurve
+from attrib.reports.records_grading import Grading
 from attrib.reports.records_training import AnswerShift, Experiment
 from attrib.reports.values import Setting
 
@@ -102,6 +103,7 @@ class Study:
     buckets: tuple[BucketSummary, ...]
     pass_curve: PassCurve
     sampled: tuple[SampledQuestion, ...]
+    grading: Grading
     training_shifts: tuple[AnswerShift, ...]
     """Training questions of each bucket, their answers before and after the full arm."""
     held_out_shifts: tuple[AnswerShift, ...]

@@ -31,6 +31,10 @@ def test_questions_are_added_up() -> None:
     assert found.low is not None
     assert found.high is not None
     assert found.low <= found.kappa <= found.high
+    assert found.observed_low is not None
+    assert found.observed_high is not None
+    assert found.observed == pytest.approx(0.7)
+    assert found.observed_low <= found.observed <= found.observed_high
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,7 @@ def test_questions_are_added_up() -> None:
 def test_extremes(table: list[list[int]], kappa: float | None) -> None:
     found = measure_agreement([table, table], generator())
     assert found.kappa == (None if kappa is None else pytest.approx(kappa))
+    assert found.observed_low is found.observed_high is found.low is found.high is None
 
 
 @pytest.mark.parametrize("counts", [[], [[[0, 0], [0, 0]]], [[1, 2], [3, 4]], [[[1, -1], [0, 1]]]])
@@ -75,12 +80,19 @@ def test_the_interval_covers_where_questions_differ() -> None:
             1,
         )
 
-    truth = measure_agreement(draw(200_000).sum(axis=0, keepdims=True), rng).kappa
-    assert truth is not None
-    covered = 0
+    counts = draw(200_000).sum(axis=0)
+    truth = measure_agreement([counts], rng)
+    assert truth.kappa is not None
+    assert truth.observed == pytest.approx(0.9, abs=0.001)
+    covered = np.zeros(2)
     for _ in range(200):
         found = measure_agreement(draw(100), rng)
         assert found.low is not None
         assert found.high is not None
-        covered += found.low <= truth <= found.high
-    assert covered >= 182  # 91 %: a 95 % interval falls below this in one of 200 such tests
+        assert found.observed_low is not None
+        assert found.observed_high is not None
+        covered += (
+            found.low <= truth.kappa <= found.high,
+            found.observed_low <= truth.observed <= found.observed_high,
+        )
+    assert covered.min() >= 182  # 91 %: a 95 % interval falls below in one of 200 such tests

@@ -36,6 +36,12 @@ HOSTILE = (
     + "x" * 10_000
 )
 SCHEMAS: dict[str, dict[str, Any]] = {"masses": {"entropy": pl.Float64}}
+SUSPECTS = (
+    ("q00000", "dominant-answer", "oslo (16 of 32)"),
+    ("q00009", "near-miss", "Cairro for Cairo"),
+    ("q00009", "too-long", "64 characters, about 40 fit into a rollout"),
+    ("q00010", "dominant-answer", "hanoi (17 of 32)"),
+)
 Members = NDArray[np.int64]
 
 
@@ -68,6 +74,8 @@ class Recipe:
     """`role subset`, then seed."""
     siblings: bool = False
     """Add an older experiment under another budget, and one of another method."""
+    second_grader: bool = False
+    """Whether `exact` judged the rollouts too, and some questions are suspect."""
     players: tuple[str, ...] = ()
     """Buckets whose every union is trained on."""
     hostile: str | None = None
@@ -85,6 +93,7 @@ WHOLE = Recipe(
         "only mostly-correct": {1: Ending("exhausted", "no more signal", 0.75)},
     },
     siblings=True,
+    second_grader=True,
     players=("never-correct", "rarely-correct", "sometimes-correct"),
 )
 
@@ -210,6 +219,17 @@ class Builder:
                 }
             ),
         )
+        self.write_verdicts(batch, "match-1:9f", verdicts)
+        if self.recipe.second_grader:
+            stricter = {
+                (name, text): "incorrect" if int(name[1:]) % 9 == 4 else verdict
+                for (name, text), verdict in verdicts.items()
+            }
+            self.write_verdicts(batch, "exact-1:2b", stricter)
+
+    def write_verdicts(
+        self, batch: Transaction, grader: str, verdicts: dict[tuple[str, str], str]
+    ) -> None:
         batch.append(
             "verdicts",
             pl.DataFrame(
@@ -218,7 +238,7 @@ class Builder:
                     "answers_hash": [f"a{int(name[1:])}" for name, _ in verdicts],
                     "text": [text for _, text in verdicts],
                     "truncated": [False] * len(verdicts),
-                    "grader": ["match-1:9f"] * len(verdicts),
+                    "grader": [grader] * len(verdicts),
                     "verdict": list(verdicts.values()),
                     "detail": [""] * len(verdicts),
                 }
@@ -256,6 +276,18 @@ class Builder:
                 }
             ),
         )
+        if self.recipe.second_grader:
+            batch.append(
+                "suspects",
+                pl.DataFrame(
+                    {
+                        "bucketing_id": ["b0"] * len(SUSPECTS),
+                        "question_id": [name for name, *_ in SUSPECTS],
+                        "reason": [reason for _, reason, _ in SUSPECTS],
+                        "detail": [self.text(detail) for *_, detail in SUSPECTS],
+                    }
+                ),
+            )
 
     def plan(self) -> list[Setup]:
         """Return the experiments, the newest first."""
