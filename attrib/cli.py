@@ -13,7 +13,7 @@ from attrib import data_command, grade_command
 from attrib.ablate_command import ablate
 from attrib.analyze_command import analyze
 from attrib.command_group import CommandGroup
-from attrib.config import DEFAULT_DATABASE, cache_folder, describe_environment
+from attrib.config import DEFAULT_DATABASE, cache_folder
 from attrib.errors import ConfigError
 from attrib.options import (
     AsJson,
@@ -318,6 +318,8 @@ def env(as_json: AsJson = False) -> None:
 
     Example: `attrib env`
     """
+    from attrib.environment import describe_environment
+
     found = {**describe_environment(), "cache": str(cache_folder())}
     if as_json:
         return print_json(found)

@@ -7,15 +7,10 @@ its content, written as canonical JSON: sorted keys, nulls kept, no white space.
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
 DEFAULT_DATABASE = Path("attrib.duckdb")
-PACKAGES = (
-    *("torch", "transformers", "trl", "accelerate", "duckdb", "polars", "numpy", "scipy"),
-    *("typer", "pydantic"),
-)
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 HASH_LENGTH = 16  # hex digits of SHA-256: 64 bits, no collision below a billion items
 
@@ -47,21 +42,3 @@ def cache_folder() -> Path:
 
     home = os.environ.get("ATTRIB_HOME")
     return Path(home) if home else platformdirs.user_cache_path("attrib")
-
-
-def describe_environment() -> dict[str, str]:
-    """Return versions and machine, for bug reports and beside every experiment."""
-    from importlib import metadata
-
-    found = {
-        "attrib": metadata.version("attrib"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": str(os.cpu_count()),
-    }
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found

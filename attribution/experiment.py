@@ -18,7 +18,7 @@ from attrib.attribution.forecast import Counts
 from attrib.attribution.settings import AblateSettings, Method, TrainSettings, Vllm
 from attrib.attribution.trainers import TRL, find_trainer
 from attrib.attribution.trl_checks import refuse_sample_set
-from attrib.config import canonical_json, content_hash, describe_environment
+from attrib.config import canonical_json, content_hash
 from attrib.data.library import (
     import_dataset,
     load_dataset,
@@ -26,6 +26,7 @@ from attrib.data.library import (
     select_questions,
 )
 from attrib.data.questions import Question, Split
+from attrib.environment import record_work
 from attrib.errors import ConfigError, DataError
 from attrib.sampling.engine import EngineName
 from attrib.sampling.graders import GraderName, make_grader
@@ -152,8 +153,6 @@ def register(
     params = {
         **experiment.train_params,
         "training_questions": len(experiment.bucketing.training_questions),
-        "command": command_line("ablate", settings, store.path),
-        **describe_environment(),
     }
     row = {
         "experiment_id": experiment.experiment_id,
@@ -179,6 +178,8 @@ def register(
         transaction.use("experiments", "experiment_id", pl.DataFrame([row]))
         transaction.append("arm_roles", pl.DataFrame(roles).unique(maintain_order=True), key)
         transaction.append("arm_questions", pl.DataFrame(questions), ["arm_id", "question_id"])
+        command = command_line("ablate", settings, store.path)
+        record_work(transaction, experiment.experiment_id, command)
 
 
 def _choose_grader(

@@ -16,6 +16,7 @@ from attrib.attribution.groups import Group
 from attrib.attribution.objective import GroupGradient
 from attrib.config import canonical_json
 from attrib.data.questions import Question
+from attrib.environment import record_work
 from attrib.store import Store, Transaction
 
 _BEGIN = """
@@ -106,8 +107,8 @@ class Update:
         return sum(gradient.tokens for gradient in self.gradients)
 
 
-def begin_run(store: Store, arm: Arm) -> None:
-    """Mark a run as running; what an earlier attempt had done stays."""
+def begin_run(store: Store, arm: Arm, command: str) -> None:
+    """Mark a run as running, by `command`, here; what an earlier attempt had done stays."""
     with store.transaction() as transaction:
         transaction.execute(
             _BEGIN,
@@ -117,6 +118,7 @@ def begin_run(store: Store, arm: Arm) -> None:
             params=canonical_json(dict(arm.params)),
             questions=len(arm.questions),
         )
+        record_work(transaction, arm.arm_id, command)
 
 
 def end_run(transaction: Transaction, arm: Arm, status: str, detail: str = "") -> None:

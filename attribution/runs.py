@@ -42,6 +42,7 @@ from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
 from attrib.sampling.tree import TreeEngine
 from attrib.sampling.verdicts import Verdicts
 from attrib.sampling.voting import reasoning_style
+from attrib.settings import command_line
 from attrib.store import Store, Transaction
 
 
@@ -53,6 +54,7 @@ class Runner:
         self._store = store
         self._experiment = experiment
         self._settings = settings
+        self._command = command_line("ablate", settings, store.path)
         plan = experiment.evaluation
         graders = (experiment.reward_grader, plan.grader, *(one.grader for one in plan.transfer))
         self._caches = {grader.fingerprint: Verdicts(store, grader) for grader in graders}
@@ -66,7 +68,7 @@ class Runner:
 
     def run(self, arm: Arm) -> bool:
         """Train and evaluate an arm; return whether it succeeded. Only inside `store.writing`."""
-        begin_run(self._store, arm)
+        begin_run(self._store, arm, self._command)
         try:
             if arm.role is Role.BASE:
                 self._measure_base(arm)
@@ -93,7 +95,7 @@ class Runner:
 
     def measure_imported(self, arm: Arm, folder: Path) -> None:
         """Evaluate a model that was trained elsewhere. Only inside `store.writing`."""
-        begin_run(self._store, arm)
+        begin_run(self._store, arm, self._command)
         responder = self._load(str(folder), is_base=False)
         self._measure_once(arm, responder, 1.0)
 

@@ -16,6 +16,7 @@ from attrib.errors import DataError
 from attrib.reports.collect_examples import collect_held_out_shifts, collect_training_shifts
 from attrib.reports.collect_experiment import collect_experiment
 from attrib.reports.collect_grading import collect_grading
+from attrib.reports.collect_provenance import collect_provenance
 from attrib.reports.records import (
     Bucketing,
     BucketSummary,
@@ -69,6 +70,7 @@ def collect_study(store: Store, experiment_id: str | None = None) -> Study:
         if experiment
         else (),
         experiment=experiment,
+        provenance=collect_provenance(store, bucketing_id, chosen),
         others=others,
     )
 

@@ -7,7 +7,6 @@ equal between its subsets, and the choice can turn the conclusion around: hence 
 from collections import Counter
 from collections.abc import Sequence
 
-from attrib.config import PACKAGES
 from attrib.reports.records_arms import Arm, Trained
 from attrib.reports.settings import find_setting
 from attrib.reports.text import count, plural, show
@@ -32,8 +31,7 @@ _UNITS = {  # kind of budget: its unit, what follows it, what it means, its name
     "rollouts": ("training rollout", "", "", "rollouts"),
 }
 _QUANTITIES = ("rollouts", "updates", "informative groups", "gradient tokens", "time")
-_OF_THE_STUDY = {"command", "training_questions", "attrib", "python", "platform", "cores"}
-_SHOWN_OTHERWISE = {"budget", "fill", "method"}
+_SHOWN_OTHERWISE = {"training_questions", "budget", "fill", "method"}
 
 
 def describe_held_equal(experiment: Trained) -> str:
@@ -107,13 +105,12 @@ def name_experiments(experiments: Sequence[Trained]) -> list[str]:
 
 def describe_differences(experiment: Trained, rivals: Sequence[Trained]) -> str:
     """Return an experiment's settings that not all of the rivals share, beside its budget."""
-    hidden = {*_OF_THE_STUDY, *_SHOWN_OTHERWISE, *PACKAGES}
     mine = _comparable_settings(experiment)
     others = [_comparable_settings(one) for one in rivals]
     differing = [
         f"{key}={value}"
         for key, value in sorted(mine.items())
-        if key not in hidden and any(other.get(key) != value for other in others)
+        if key not in _SHOWN_OTHERWISE and any(other.get(key) != value for other in others)
     ]
     return show(", ".join(differing), 200)
 
@@ -140,3 +137,10 @@ def describe_seeds(arms: Sequence[Arm]) -> str:
         return "no seed yet"
     fewest, most = min(numbers), max(numbers)
     return plural(most, "seed") if fewest == most else f"{fewest} to {plural(most, 'seed')}"
+
+
+def describe_training_seeds(arms: Sequence[Arm]) -> str:
+    """Return the seeds that runs were trained with: `0, 1, 2`, or that there are none yet."""
+    trained = (arm for arm in arms if arm.role is not Role.IMPORTED)
+    seeds = sorted({run.seed for arm in trained for run in arm.runs})
+    return ", ".join(str(seed) for seed in seeds) or "none yet"

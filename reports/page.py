@@ -17,18 +17,25 @@ from attrib.reports import (
     tables_gains,
     tables_grading,
     tables_membership,
+    tables_provenance,
     tables_study,
     tables_training,
 )
 from attrib.reports.budgets import describe_siblings
-from attrib.reports.design import GRPO, describe_budget, describe_held_equal, method_of
+from attrib.reports.design import (
+    GRPO,
+    describe_budget,
+    describe_held_equal,
+    describe_training_seeds,
+    method_of,
+)
 from attrib.reports.kinds import describe_parts, list_contrasted, list_kinds
 from attrib.reports.mechanism import describe_mechanism
 from attrib.reports.records import Study
 from attrib.reports.records_grading import Grading
 from attrib.reports.records_training import Experiment, PassRun, Transitions
 from attrib.reports.tables import Table
-from attrib.reports.text import show
+from attrib.reports.text import show, show_lines
 from attrib.roles import Role
 
 
@@ -59,6 +66,7 @@ def describe_study(study: Study, analysis: Analysis) -> dict[str, object]:
         "sampling_settings": tables_study.tabulate_settings("Sampling", sample_set.settings),
         **_describe_membership(analysis),
         **_describe_grading(study.grading),
+        **_describe_provenance(study),
         "cut_settings": tables_study.tabulate_settings("Bucket cuts", study.bucketing.cuts),
     }
 
@@ -78,6 +86,18 @@ def _describe_membership(analysis: Analysis) -> dict[str, object]:
             tables_membership.tabulate_mixture(found),
             tables_membership.tabulate_cuts(found),
         ],
+    }
+
+
+def _describe_provenance(study: Study) -> dict[str, object]:
+    found = study.provenance
+    return {
+        "commands": [show_lines(command, 2000) for command in found.commands],
+        "machines": tables_provenance.describe_machines(found),
+        "environment_table": tables_provenance.tabulate_environments(found, study.sample_set.engine)
+        if found.environments
+        else None,
+        "environment_sentences": tables_provenance.describe_environments(found),
     }
 
 
@@ -129,6 +149,7 @@ def describe_experiment(
         "arm_settings": tables_study.tabulate_settings(
             "Training settings of the full arm", settings
         ),
+        "training_seeds": describe_training_seeds(experiment.arms),
         "run_id_table": tables_arms.tabulate_run_ids(experiment),
     }
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from attrib.analysis.buckets import BucketRow
 from attrib.analysis.passk import PassCurve
 from attrib.reports.records_grading import Grading
+from attrib.reports.records_provenance import Provenance
 from attrib.reports.records_training import AnswerShift, Experiment
 from attrib.reports.values import Setting
 
@@ -108,6 +109,7 @@ class Study:
     """Training questions of each bucket, their answers before and after the full arm."""
     held_out_shifts: tuple[AnswerShift, ...]
     experiment: Experiment | None
+    provenance: Provenance
     others: tuple[str, ...]
     """Ids of experiments on other buckets, which this report does not show."""
 

@@ -30,7 +30,6 @@ from attrib.reports.comparison import describe_studies, tabulate_comparison
 from attrib.reports.numbers import list_numbers, to_csv, to_json
 from attrib.reports.page import describe_experiment, describe_study
 from attrib.reports.records import Study
-from attrib.reports.settings import find_setting
 from attrib.reports.text import duration, percent, plural, show
 from attrib.store import Store
 
@@ -124,22 +123,12 @@ def render_page(
         evaluated=count_evaluated(study),
         study=study,
         experiment=study.experiment,
-        commands=_collect_commands(study),
         bound=never_correct_bound(study.bucketing.k),
         comparison_table=tabulate_comparison(compared) if compared else None,
         comparison_sentences=describe_studies(compared),
         **describe_study(study, analysis),
         **(describe_experiment(study, analysis, study.experiment) if study.experiment else {}),
     )
-
-
-def _collect_commands(study: Study) -> tuple[str, ...]:
-    """Return the commands recorded with the settings, in the order they were run."""
-    experiment = study.experiment
-    settings = [study.sample_set.settings, study.bucketing.cuts]
-    settings += [experiment.settings] if experiment else []
-    found = [find_setting(one, "command") for one in settings]
-    return tuple(dict.fromkeys(show(command, 2000) for command in found if command))
 
 
 def _forbid_all_but(style: str, script: str) -> str:

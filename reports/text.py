@@ -29,6 +29,11 @@ def show(text: str, longest: int = LONGEST) -> str:
     return "".join(_visible(character) for character in cut)
 
 
+def show_lines(text: str, longest: int) -> str:
+    """Return `text` as `show` does, its line breaks kept: a command stays one that can be typed."""
+    return "\n".join(show(line, longest) for line in text.split("\n"))
+
+
 def _visible(character: str) -> str:
     code = ord(character)
     if character == "\n":

@@ -26,6 +26,7 @@ from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.config import canonical_json, content_hash
 from attrib.data.library import load_questions_of
 from attrib.data.questions import Question
+from attrib.environment import record_work
 from attrib.errors import ConfigError, DataError
 from attrib.progress import say
 from attrib.sampling.engine import EngineName
@@ -34,6 +35,7 @@ from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings
 from attrib.sampling.suspects import Reason, Suspect, find_suspects
 from attrib.sampling.verdicts import grade_rollouts
+from attrib.settings import command_line
 from attrib.store import Store
 
 _SAMPLE_SETS = """
@@ -146,7 +148,8 @@ def bucket_questions(store: Store, settings: BucketSettings) -> Bucketing:
         counts = counts.filter(~pl.col("question_id").is_in(suspicious))
         if counts.is_empty():
             raise DataError(f"No question has {settings.k} gradable rollouts; nothing to bucket.")
-        bucketing = _store_buckets(store, place, cuts, counts, left_out)
+        command = command_line("bucket", settings, store.path)
+        bucketing = _store_buckets(store, place, cuts, counts, left_out, command)
         _store_suspects(store, bucketing.bucketing_id, suspects)
         reasons = Counter(str(one.reason) for one in suspects)
         return replace(bucketing, suspects=reasons, suspects_left_out=len(suspicious))
@@ -253,7 +256,12 @@ def _store_suspects(store: Store, bucketing_id: str, suspects: Sequence[Suspect]
 
 
 def _store_buckets(
-    store: Store, place: _Place, cuts: Cuts, counts: pl.DataFrame, left_out: list[str]
+    store: Store,
+    place: _Place,
+    cuts: Cuts,
+    counts: pl.DataFrame,
+    left_out: list[str],
+    command: str,
 ) -> Bucketing:
     k, fingerprint = place.k, place.grader.fingerprint
     n_Q = counts["graded"].to_numpy()
@@ -277,6 +285,7 @@ def _store_buckets(
     with store.transaction() as transaction:
         transaction.use("bucketings", "bucketing_id", pl.DataFrame([bucketing]))
         transaction.append("buckets", members, unless_present=["bucketing_id", "question_id"])
+        record_work(transaction, bucketing_id, command)
     if left_out:
         say(
             f"{len(left_out)} questions left out: some of their first {k} rollouts could not be "

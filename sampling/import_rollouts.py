@@ -20,6 +20,7 @@ from attrib.config import canonical_json, content_hash
 from attrib.data.library import import_dataset, load_dataset, load_every_question
 from attrib.data.parsing import hash_files
 from attrib.data.questions import WORLDFACTS, Question, Split
+from attrib.environment import record_work
 from attrib.errors import DataError
 from attrib.progress import say, track
 from attrib.sampling.dumps import Attempt, Columns, read_dump
@@ -238,6 +239,7 @@ def _register(
     )
     with store.transaction() as transaction:
         transaction.use("sample_sets", "sample_set_id", pl.DataFrame([row]))
+        record_work(transaction, sample_set.sample_set_id, str(row["command"]))
         transaction.append("selections", selection, ["sample_set_id", "question_id"])
     return int(store.read(_STORED, sample_set_id=sample_set.sample_set_id).item())
 

@@ -16,6 +16,7 @@ import polars as pl
 from attrib.config import canonical_json, differing_keys
 from attrib.data.library import import_dataset, load_dataset, select_questions
 from attrib.data.questions import WORLDFACTS, Question, Split
+from attrib.environment import record_work
 from attrib.errors import ConfigError, ModelError
 from attrib.progress import say, track
 from attrib.sampling.engine import Engine, FinishReason, Request, Rollout
@@ -297,3 +298,6 @@ def _register(
             command=row["command"],
             id=sample_set.sample_set_id,
         )
+        if responder is not None:
+            command = command_line("sample", settings, store.path)
+            record_work(transaction, sample_set.sample_set_id, command)

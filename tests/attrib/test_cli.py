@@ -164,7 +164,7 @@ def test_status_shows_and_parses(study: Path) -> None:
 def test_env_shows_and_parses() -> None:
     parsed = json.loads(attrib("env", "--json").stdout)
     assert parsed["attrib"] == __version__
-    assert {"python", "torch", "duckdb", "cores", "cache"} <= set(parsed)
+    assert {"python", "torch", "duckdb", "cores", "gpus", "commit", "cache"} <= set(parsed)
     assert attrib("env").stdout.splitlines()[0].split() == ["attrib", __version__]
 
 
@@ -258,6 +258,9 @@ def test_stop_strings_and_engines_reach_the_store(tmp_path: Path, continent_mode
     params = json.loads(rows["params"][0])
     assert (params["prompt"]["stop"], params["top_k"]) == (["\n", "Africa", "Asia"], 5)
     assert "--stop Asia --stop Africa" in rows["command"][0]
+    [command] = Store(database).read("SELECT command FROM provenance")["command"]
+    assert "--n 6" in command
+    assert "--stop Asia --stop Africa" in command
 
 
 def test_the_help_of_ablate_is_in_panels() -> None:

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("data", "sampling", "analysis", "attribution", "reports")
-BASE = {"errors", "config", "files", "plugins", "roles", "settings", "store", "progress"}
+BASE = {
+    "errors",
+    "config",
+    "environment",
+    "files",
+    "plugins",
+    "roles",
+    "settings",
+    "store",
+    "progress",
+}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "roles": set(),
@@ -21,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": {"errors"},
     "settings": {"config", "errors"},
     "store": {"errors"},
+    "environment": {"config", "store"},
     "data": {"data", *BASE},
     "analysis": {"analysis", "errors"},
     "sampling": {"sampling", "data", "analysis", *BASE},

@@ -101,7 +101,7 @@ def test_writing_creates_the_file_with_every_table(store: Store) -> None:
         *("imports", "questions", "sample_sets", "rollouts", "verdicts", "bucketings", "buckets"),
         *("arms", "updates", "visits", "evaluations", "effects", "schema_migrations"),
         *("milestones", "masses", "accuracies", "first_rewards"),
-        *("arm_questions", "graded_rollouts", "fact_links"),
+        *("arm_questions", "graded_rollouts", "fact_links", "suspects", "provenance"),
     }
 
 
@@ -147,7 +147,7 @@ def test_an_older_study_is_migrated_and_keeps_its_rows(store: Store) -> None:
     with store.writing("attrib test"):
         pass
     versions = store.read("SELECT version FROM schema_migrations ORDER BY version")["version"]
-    assert versions.to_list() == [1, 2, 3, 4, 5, 6]
+    assert versions.to_list() == [1, 2, 3, 4, 5, 6, 7]
     assert store.read("SELECT * FROM visits").row(0) == ("arm", 1, "q1", 16, 3, True, 0.5, None)
     assert store.read("SELECT text, logprob FROM evaluations").row(0) == ("a", None)
     assert store.read("SELECT * FROM effects").is_empty()  # estimated anew by the next ablation

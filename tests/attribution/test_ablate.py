@@ -914,13 +914,19 @@ def test_a_running_arm_shows_what_it_has_cost(
 
 
 def test_the_command_is_stored_with_the_experiment(finished: Finished, again: Store) -> None:
-    params = json.loads(again.read("SELECT params FROM experiments").item())
-    assert params["command"].startswith("attrib ablate --db ")
+    rows = again.read(
+        "SELECT command, environment, experiments.params FROM provenance "
+        "JOIN experiments ON made_id = experiment_id"
+    )
+    [(command, environment, params)] = rows.rows()
+    assert command.startswith("attrib ablate --db ")
     for words in ("--subset never-correct", "--budget updates=3", "--seeds 2", "--evaluate-at 0.4"):
-        assert words in params["command"]
-    assert "--role" not in params["command"]  # the default
-    assert params["torch"]
-    assert params["training_questions"] == TRAINING
+        assert words in command
+    assert "--role" not in command  # the default
+    assert json.loads(environment)["torch"]
+    assert json.loads(params)["training_questions"] == TRAINING
+    runs = again.read("SELECT count(*) FROM training_runs ANTI JOIN provenance ON arm_id = made_id")
+    assert runs.item() == 0
 
 
 def test_adapters_and_a_penalty_go_through_the_whole_run(

@@ -128,7 +128,7 @@ def train(
             evaluated.append((position.step, fraction))
 
         with store.writing("attrib test"):
-            begin_run(store, ARM)
+            begin_run(store, ARM, "attrib ablate")
             trainer = Trainer(
                 Run(
                     store=store,

@@ -29,6 +29,16 @@ BEGAN = datetime(2026, 11, 20, 9, 30, tzinfo=UTC)
 ANSWERS = ("Paris", "Oslo", "Lima", "Quito", "Cairo", "Hanoi", "Accra", "Dakar")
 STRENGTH = {"never-correct": 0.95, "rarely-correct": 0.8, "sometimes-correct": 0.5,
             "mostly-correct": 0.2, "always-correct": 0.0, "full": 1.0}  # fmt: skip
+FIRST = {
+    "attrib": "0.1.0", "commit": "5f2c0e9d1a7b4c3e8f60915d2b7a4e6c3d8f1a20", "python": "3.11.7",
+    "platform": "Linux-6.1-x86_64", "processor": "AMD EPYC 7B13", "cores": "2",
+    "memory": "24 GiB", "gpus": "none", "torch": "2.13.0+cpu", "vllm": "not installed",
+}  # fmt: skip
+SECOND = {
+    **FIRST, "processor": "AMD EPYC 9654", "cores": "16", "memory": "128 GiB",
+    "gpus": "1 × NVIDIA H100 80GB HBM3", "torch": "2.13.0+cu130",
+    "commit": "0c41d97be2a35f8870c6d1e94b2f3a5d6e7c8b91-dirty",
+}  # fmt: skip
 GROUP_SIZE = 8
 GROUPS = 4
 HOSTILE = (
@@ -74,6 +84,8 @@ class Recipe:
     """`role subset`, then seed."""
     siblings: bool = False
     """Add an older experiment under another budget, and one of another method."""
+    provenance: bool = True
+    """Whether commands, machine and versions were recorded."""
     second_grader: bool = False
     """Whether `exact` judged the rollouts too, and some questions are suspect."""
     players: tuple[str, ...] = ()
@@ -129,6 +141,8 @@ class Builder:
         with self.store.writing("attrib test"):
             with self.store.transaction() as batch:
                 self.write_questions(batch)
+                self.record("s0", f"attrib sample --n {self.recipe.k}", 0.0)
+                self.record("b0", f"attrib bucket --k {self.recipe.k}", 1.0)
                 self.write_samples(batch)
                 if self.recipe.buckets:
                     self.write_buckets(batch)
@@ -144,6 +158,16 @@ class Builder:
 
     def add(self, table: str, **row: object) -> None:
         self.rows.setdefault(table, []).append(row)
+
+    def record(
+        self, made_id: str, command: str, hours: float, environment: dict[str, str] = FIRST
+    ) -> None:
+        if not self.recipe.provenance:
+            return
+        found = {key: self.text(value) for key, value in environment.items()}
+        self.add("provenance", made_id=made_id, command=self.text(command),
+                 environment_id=environment["commit"], environment=json.dumps(found),
+                 began_at=BEGAN + timedelta(hours=hours))  # fmt: skip
 
     def text(self, plain: str) -> str:
         return plain if self.recipe.hostile is None else self.recipe.hostile
@@ -177,7 +201,6 @@ class Builder:
             "temperature": 1.0,
             "max_new_tokens": 16,
             "dtype": "float32",
-            "command": f"attrib sample --n {k}",
         }
         batch.append(
             "sample_sets",
@@ -315,7 +338,6 @@ class Builder:
             },
             "training_questions": recipe.train,
             "weights_hash": "6b1f0c52d9e3a874",
-            "command": "attrib ablate --seeds 1",
         }
         setups = [Setup("e0", params, {})]
         if recipe.siblings:
@@ -331,6 +353,7 @@ class Builder:
         at = BEGAN + timedelta(hours=4 - age)
         self.add("experiments", experiment_id=setup.experiment_id, bucketing_id="b0",
                  params=json.dumps(setup.params), created_at=at, used_at=at)  # fmt: skip
+        self.record(setup.experiment_id, "attrib ablate --seeds 1", 4.0 - age)
         if age == 0:
             self.make_base()
         self.place(setup, "base", "none", "base-none-0")
@@ -374,6 +397,7 @@ class Builder:
             self.luck[name] = self.random.random(len(questions))
         self.before["train"] = self.correct_Q / self.recipe.k > 0.5
         self.add_run("base-none-0", "base", 0, 0, Ending("done"), 0, 0, 0)
+        self.record("base-none-0", "attrib ablate --seeds 1", 4.0)
         self.add("milestones", arm_id="base-none-0", fraction=0.0, step=0, visits=0, rollouts=0,
                  informative_groups=0, gradient_tokens=0, seconds=1.0)  # fmt: skip
         self.evaluate("base-none-0", 0, "held-out", self.before["held-out"])
@@ -405,6 +429,7 @@ class Builder:
         self.add_run(
             arm_id, str(setup.params["method"]), seed, members.size, ending, *spent[-1][:3]
         )
+        self.record(arm_id, "attrib ablate --seeds 1", 5.0, SECOND if seed == 2 else FIRST)
         strength = self.strength(setup, role, subset)
         noise_Q = self.random.random(len(self.held_out)) < self.noise
         after = {name: self.before[name] for name in ("held-out", "transfer")}
