@@ -7,14 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from attrib.analysis.buckets import Cuts
+from attrib.analysis.buckets import Bucket, Cuts, assign_buckets
+from attrib.analysis.intervals import exact_interval
+from attrib.analysis.membership import fresh_bucket_probabilities, rate_posterior
 from attrib.analysis.mixture import (
     MixtureRow,
     NeverCorrectRow,
     never_correct_at,
     never_correct_mixture,
 )
-from attrib.analysis.prior import Prior, fit_prior
+from attrib.analysis.prior import Prior, PriorFit, fit_prior
 from attrib.analysis.prior_check import PriorCheck, check_prior
 from attrib.analysis.stability import (
     CutRow,
@@ -62,6 +64,27 @@ _EFFECTS = """
 
 
 @dataclass(frozen=True, slots=True)
+class CountRow:
+    """What c right of n rollouts says about each of the questions that have it.
+
+    `low` and `high` are exact bounds of p, without a prior; `mean`, `posterior_low` and
+    `posterior_high` are its posterior under the fitted prior, and `stays` the chance that a fresh
+    draw puts the question in the same bucket.
+    """
+
+    bucket: Bucket
+    correct: int
+    n: int
+    questions: int
+    low: float
+    high: float
+    mean: float
+    posterior_low: float
+    posterior_high: float
+    stays: float
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """Who is in which bucket, really: what c of n says about each question's p."""
 
@@ -75,6 +98,8 @@ class Membership:
     halves: SplitHalf
     stability: Sequence[StabilityRow]
     cuts: Sequence[CutRow]
+    counts: Sequence[CountRow]
+    """The observed numbers of right rollouts, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +177,29 @@ def _find_membership(store: Store, bucketing_id: str, k: int, stored_cuts: str) 
         halves=split_half(n_Q, correct_Q, cuts),
         stability=fresh_stability(fit, cuts),
         cuts=move_never_correct_cut(fit, [t for t in (0, 1, 2, 4, 8) if t < k]),
+        counts=_describe_counts(fit, cuts),
     )
+
+
+def _describe_counts(fit: PriorFit, cuts: Cuts) -> list[CountRow]:
+    """Return one row for each distinct (n, c): questions that share it are interchangeable."""
+    n_U, correct_U = fit.tally.n_U, fit.tally.correct_U
+    exact = exact_interval(correct_U, n_U)
+    posterior = rate_posterior(fit.prior, n_U, correct_U)
+    again_U5 = fresh_bucket_probabilities(fit.prior, n_U, correct_U, cuts=cuts)
+    names = [str(bucket) for bucket in Bucket]
+    return [
+        CountRow(
+            bucket=Bucket(name),
+            correct=int(correct_U[at]),
+            n=int(n_U[at]),
+            questions=int(fit.tally.questions_U[at]),
+            low=float(exact.low_Q[at]),
+            high=float(exact.high_Q[at]),
+            mean=float(posterior.mean_Q[at]),
+            posterior_low=float(posterior.low_Q[at]),
+            posterior_high=float(posterior.high_Q[at]),
+            stays=float(again_U5[at, names.index(name)]),
+        )
+        for at, name in enumerate(map(str, assign_buckets(n_U, correct_U, cuts)))
+    ]

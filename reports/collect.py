@@ -213,7 +213,7 @@ def _estimate_pass_curve(counts: pl.DataFrame) -> PassCurve:
 
 # Ids are content hashes, so the first few by id are a fair and repeatable choice.
 SAMPLED_QUESTIONS = """
-SELECT bucket, question_id, questions.text, answers, n, correct
+SELECT bucket, question_id, questions.text, answers, n, correct, p_low, p_high
 FROM buckets JOIN questions USING (question_id) WHERE bucketing_id = $bucketing_id
 QUALIFY row_number() OVER (PARTITION BY bucket ORDER BY question_id) <= $limit
 ORDER BY bucket, question_id
@@ -264,6 +264,8 @@ def _collect_sampled(
             answers=tuple(row["answers"]),
             n=row["n"],
             correct=row["correct"],
+            p_low=row["p_low"],
+            p_high=row["p_high"],
             frequent=tuple(drawn.get(row["question_id"], ())),
         )
         for row in questions.iter_rows(named=True)

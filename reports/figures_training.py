@@ -87,7 +87,7 @@ def draw_budgets(experiment: Experiment) -> Drawing:
             panels[row, 0].set_title(show(subset, 24))
         panels[0, 0].set_ylabel("gain, points")
         figure.legend(
-            handles=[_make_handle(role) for role in _DASHES if role in drawn],
+            handles=[_make_handle(role, shown[0]) for role in _DASHES if role in drawn],
             loc="upper left",
             ncols=5,
             handlelength=2.8,
@@ -134,12 +134,17 @@ def _draw_line(axes: Axes, arm: Arm, spent: Callable[[BudgetPoint], float]) -> N
         )
 
 
-def _make_handle(role: Role) -> Line2D:
-    colour = MUTED if role in (Role.MATCHED_RANDOM, Role.MATCHED_COMPLEMENT) else INK
+def _make_handle(role: Role, subset: str) -> Line2D:
+    """Return the sample of a line in the legend, in the colour that it has for `subset`."""
+    colours = {
+        Role.FULL: INK,
+        Role.ONLY: bucket_colour(subset),
+        Role.ALL_BUT: bucket_colour(subset),
+    }
     return Line2D(
         [],
         [],
-        color=colour,
+        color=colours.get(role, MUTED),
         linestyle=_DASHES[role],
         marker=MARKS.get(role, "o"),
         markersize=4,

@@ -1,9 +1,10 @@
-"""What is on the page: records become figures, tables and sentences under the template's names.
+"""What is on the page about training: records become figures, tables and sentences by name.
 
-Owns which sections there are. A figure without data is None, and a table without data is left to
-say so itself.
+Owns which sections there are; `page_study` has those before training. A figure without data is
+None, and a table without data is left to say so itself.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -15,9 +16,6 @@ from attrib.reports import (
     tables_budgets,
     tables_changes,
     tables_gains,
-    tables_grading,
-    tables_membership,
-    tables_provenance,
     tables_study,
     tables_training,
 )
@@ -32,11 +30,13 @@ from attrib.reports.design import (
 from attrib.reports.kinds import describe_parts, list_contrasted, list_kinds
 from attrib.reports.mechanism import describe_mechanism
 from attrib.reports.records import Study
-from attrib.reports.records_grading import Grading
+from attrib.reports.records_arms import Arm
 from attrib.reports.records_training import Experiment, PassRun, Transitions
 from attrib.reports.tables import Table
-from attrib.reports.text import show, show_lines
+from attrib.reports.text import show
 from attrib.roles import Role
+
+MOST_COLUMNS = 3  # arms side by side in a table: with their intervals, more do not fit a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,75 +50,15 @@ class Examples:
     lost_count: int
 
 
-def describe_study(study: Study, analysis: Analysis) -> dict[str, object]:
-    """Return the figures and tables about what there is before training."""
-    from attrib.reports import figures  # matplotlib takes half a second: not before it is needed
-
-    sample_set = study.sample_set
-    return {
-        "bucket_figure": Markup(figures.draw_buckets(study.buckets).svg),
-        "pass_figure": Markup(figures.draw_pass_curve(study.pass_curve).svg),
-        "bucket_table": tables_study.tabulate_buckets(study.buckets, study.bucketing.k),
-        "pass_table": tables_study.tabulate_pass_curve(study.pass_curve),
-        "sampled_table": tables_study.tabulate_sampled(study.sampled),
-        "dataset_table": tables_study.tabulate_datasets(study.datasets),
-        "choice_table": tables_study.tabulate_choices(study),
-        "sampling_settings": tables_study.tabulate_settings("Sampling", sample_set.settings),
-        **_describe_membership(analysis),
-        **_describe_grading(study.grading),
-        **_describe_provenance(study),
-        "cut_settings": tables_study.tabulate_settings("Bucket cuts", study.bucketing.cuts),
-    }
-
-
-def _describe_membership(analysis: Analysis) -> dict[str, object]:
-    from attrib.reports import figures_analysis
-
-    found = analysis.membership
-    if found is None:
-        return {"membership_figure": None, "why_no_membership": analysis.why_no_membership}
-    return {
-        "membership_figure": Markup(figures_analysis.draw_membership(found).svg),
-        "membership_sentences": tables_membership.describe_membership(found),
-        "membership_tables": [
-            tables_membership.tabulate_stability(found),
-            tables_membership.tabulate_other_n(found),
-            tables_membership.tabulate_mixture(found),
-            tables_membership.tabulate_cuts(found),
-        ],
-    }
-
-
-def _describe_provenance(study: Study) -> dict[str, object]:
-    found = study.provenance
-    return {
-        "commands": [show_lines(command, 2000) for command in found.commands],
-        "machines": tables_provenance.describe_machines(found),
-        "environment_table": tables_provenance.tabulate_environments(found, study.sample_set.engine)
-        if found.environments
-        else None,
-        "environment_sentences": tables_provenance.describe_environments(found),
-    }
-
-
-def _describe_grading(grading: Grading) -> dict[str, object]:
-    others, listed = grading.others, grading.suspects.listed
-    return {
-        "grader_sentences": tables_grading.describe_graders(grading),
-        "grader_command": tables_grading.suggest_grader(grading),
-        "grader_table": tables_grading.tabulate_graders(grading) if others else None,
-        "grader_never_table": tables_grading.tabulate_never_correct(grading) if others else None,
-        "suspect_sentence": tables_grading.describe_suspects(grading.suspects),
-        "suspect_table": tables_grading.tabulate_suspects(grading.suspects) if listed else None,
-    }
-
-
 def describe_experiment(
     study: Study, analysis: Analysis, experiment: Experiment
 ) -> dict[str, object]:
     """Return the figures, tables and sentences about training."""
     full = experiment.full
-    settings = full.runs[0].settings if full and full.runs else ()
+    known = set(experiment.settings)
+    settings = (
+        [one for one in full.runs[0].settings if one not in known] if full and full.runs else []
+    )
     return {
         **_describe_arms(study, experiment),
         **_describe_budgets(experiment),
@@ -146,9 +86,9 @@ def describe_experiment(
         ],
         "run_table": tables_arms.tabulate_runs(experiment),
         "experiment_settings": tables_study.tabulate_settings("Experiment", experiment.settings),
-        "arm_settings": tables_study.tabulate_settings(
-            "Training settings of the full arm", settings
-        ),
+        "arm_settings": tables_study.tabulate_settings("Further settings of the full arm", settings)
+        if settings
+        else None,
         "training_seeds": describe_training_seeds(experiment.arms),
         "run_id_table": tables_arms.tabulate_run_ids(experiment),
     }
@@ -200,6 +140,7 @@ def _describe_other_gains(experiment: Experiment) -> dict[str, object]:
     has_values = any(arm.shapley is not None for arm in experiment.coalitions)
     passes = any(arm.passes for arm in experiment.arms if arm.role in figures_training.PASS_ROLES)
     return {
+        "divided": has_values or bool(experiment.coalitions),
         "shapley_table": tables_gains.tabulate_shapley(experiment) if has_values else None,
         "shapley_sum": tables_gains.describe_shapley_sum(experiment) if has_values else "",
         "coalition_table": tables_gains.tabulate_coalitions(experiment),
@@ -278,15 +219,28 @@ def _describe_stored(analysis: Analysis, experiment: Experiment) -> dict[str, ob
     return {
         "change_table": tables_changes.tabulate_changes(base, contrasted),
         "level_table": tables_changes.tabulate_levels(base, experiment.arms),
-        "other_change_table": tables_changes.tabulate_changes(base, others),
+        "other_change_tables": [
+            table
+            for some in _take(others, MOST_COLUMNS)
+            if (table := tables_changes.tabulate_changes(base, some)).rows
+        ],
         "vote_table": tables_changes.tabulate_votes(analysis.effects, contrasted),
-        "other_vote_table": tables_changes.tabulate_votes(analysis.effects, others),
+        "other_vote_tables": [
+            table
+            for some in _take(others, MOST_COLUMNS)
+            if len((table := tables_changes.tabulate_votes(analysis.effects, some)).columns) > 4
+        ],
         "cut_tables": [
             table
             for place in ("train", "held-out")
             if (table := tables_changes.tabulate_cuts(analysis.effects, place)).rows
         ],
     }
+
+
+def _take(arms: Sequence[Arm], most: int) -> list[Sequence[Arm]]:
+    """Return the arms in order, at most so many together."""
+    return [arms[first : first + most] for first in range(0, len(arms), most)]
 
 
 def _describe_moves(experiment: Experiment) -> dict[str, object]:

@@ -89,6 +89,9 @@ class SampledQuestion:
     answers: tuple[str, ...]
     n: int
     correct: int
+    p_low: float
+    p_high: float
+    """Exact 95 % bounds of the chance of a right answer."""
     frequent: tuple[FrequentAnswer, ...]
 
 

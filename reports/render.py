@@ -27,8 +27,10 @@ from attrib.files import writing_to
 from attrib.reports.claims import REFERENCE, Claims, count_evaluated, state_claims
 from attrib.reports.collect import collect_study
 from attrib.reports.comparison import describe_studies, tabulate_comparison
+from attrib.reports.contents import list_parts, name_parts
 from attrib.reports.numbers import list_numbers, to_csv, to_json
-from attrib.reports.page import describe_experiment, describe_study
+from attrib.reports.page import describe_experiment
+from attrib.reports.page_study import describe_study
 from attrib.reports.records import Study
 from attrib.reports.text import duration, percent, plural, show
 from attrib.store import Store
@@ -111,7 +113,18 @@ def render_page(
     environment.filters.update(show=show, percent=percent, plural=plural, duration=duration)
     page = environment.get_template("report.html.j2")
     style, script = _read_template("report.css"), _read_template("report.js")
+    experiment = study.experiment
+    shown = describe_study(study, analysis)
+    if experiment is not None:
+        shown |= describe_experiment(study, analysis, experiment)
+    parts = list_parts(
+        compared=bool(compared),
+        trained=experiment is not None,
+        divided=bool(shown.get("divided")),
+    )
     return page.render(
+        parts=parts,
+        part_names=name_parts(parts),
         heading=HEADING,
         title=title,
         style=Markup(style),
@@ -122,12 +135,11 @@ def render_page(
         claims=claims,
         evaluated=count_evaluated(study),
         study=study,
-        experiment=study.experiment,
+        experiment=experiment,
         bound=never_correct_bound(study.bucketing.k),
         comparison_table=tabulate_comparison(compared) if compared else None,
         comparison_sentences=describe_studies(compared),
-        **describe_study(study, analysis),
-        **(describe_experiment(study, analysis, study.experiment) if study.experiment else {}),
+        **shown,
     )
 
 

@@ -35,7 +35,7 @@ SAMPLED_ANSWERS = {
     "answer_entropy": "Entropy, nats",
     "brier": "Brier score",
     "overconfidence": "Given more often than right, points",
-    "calibration_error": "Calibration error",
+    "calibration_error": "Calibration error (of one that is calibrated)",
 }
 MASS_EDGES = (1e-4, 1e-3, 1e-2, 1e-1, 0.5)
 _MASS_CLASSES = ("< 0.01 %", "0.01–0.1 %", "0.1–1 %", "1–10 %", "10–50 %", "≥ 50 %")
@@ -155,8 +155,14 @@ def _answer_cell(arm: Arm, name: str) -> str:
     if name == "overconfidence":
         return points_interval(found)
     if name == "calibration_error" and found is not None:
-        return f"{percent(found.value, 1)} ({show(found.detail)})"
+        return f"{percent(found.value, 1)} ({_read_chance(found.detail)})"
     return percent_interval(found)
+
+
+def _read_chance(detail: str) -> str:
+    """Return `2.4 %` of `0.0239 on average if perfectly calibrated`."""
+    number = detail.partition(" ")[0]
+    return percent(float(number), 1) if number.replace(".", "", 1).isdecimal() else show(detail)
 
 
 def describe_answers(base: Arm | None, full: Arm | None) -> str:
@@ -223,7 +229,12 @@ def describe_equivalent(run: PassRun) -> str:
     found = run.equivalent
     low = "under 1" if found.low is None else f"{found.low:.1f}"
     high = f"over {found.largest_k}" if found.high is None else f"{found.high:.1f}"
-    value = UNKNOWN if found.value is None else f"{found.value:.1f}"
+    if found.value is not None:
+        value = f"{found.value:.1f}"
+    elif (found.low is None) == (found.high is None):
+        value = UNKNOWN
+    else:  # so far outside that one bound is, too
+        value = high if found.high is None else low
     return f"{value} [{low}, {high}]"
 
 
@@ -233,11 +244,20 @@ def describe_crossings(runs: Sequence[PassRun]) -> str:
     if not full:
         return ""
     worth = "; ".join(f"{describe_equivalent(run)} (seed {run.seed})" for run in full)
-    verdicts = "; ".join(dict.fromkeys(str(run.crossing.verdict) for run in full))
-    power = full[0].crossing.statement.partition(". ")[0]
+    verdicts = "; ".join(dict.fromkeys(str(run.crossing.verdict) for run in full)).capitalize()
     return (
-        f"One attempt of “{show(full[0].arm.label)}” is worth so many of the base: {worth}. "
-        f"{power}. Do the curves cross? {verdicts}."
+        f"One attempt of “{show(full[0].arm.label)}” is worth so many of the base, with 95\u00a0% "
+        f"intervals: {worth}. {_describe_power(full[0])} Do the curves cross? {verdicts}."
+    )
+
+
+def _describe_power(run: PassRun) -> str:
+    """Return what difference between two curves this study could see."""
+    found, compared = run.crossing.detectable_difference, run.crossing.comparison
+    some = "no difference" if found is None else f"a difference of {100 * found:.0f} points or more"
+    return (
+        f"With {plural(compared.questions, 'question')} {some} at "
+        f"k\u00a0=\u00a0{int(compared.k_K.max())} would be seen with 80\u00a0% power."
     )
 
 

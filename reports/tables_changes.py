@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 
 from attrib.analyses import CHANGED, CUTS, LENGTHS, MASSES, VOTES
+from attrib.reports.collect_arms import bucket_order
 from attrib.reports.records_arms import Arm
 from attrib.reports.tables import Column, Table, make_table
 from attrib.reports.text import (
@@ -88,7 +89,8 @@ def tabulate_votes(effects: pl.DataFrame, arms: Sequence[Arm]) -> Table:
     cells = _read(effects)
     votes = sorted(
         {(on, int(name.removeprefix("maj@"))) for role, _, name, on in cells
-         if role == Role.BASE and name.startswith("maj@")}
+         if role == Role.BASE and name.startswith("maj@")},
+        key=lambda vote: (_order_place(vote[0]), vote[1]),
     )  # fmt: skip
     most = {on: max(k for place, k in votes if place == on) for on, _ in votes}
     base = {(name, on): one for (role, _, name, on), one in cells.items() if role == Role.BASE}
@@ -150,6 +152,12 @@ def _read(effects: pl.DataFrame) -> _Cells:
     numbers = ("value", "low", "high", "seeds", "questions", "fraction", "detail")
     rows = effects.sort("fraction").select(*columns, *numbers).iter_rows()
     return {(row[0], row[1], row[2], row[3]): Estimate(*row[4:]) for row in rows}
+
+
+def _order_place(on: str) -> tuple[str, tuple[int, str]]:
+    """Return the key that puts buckets in their order, and all other places by name."""
+    place, _, bucket = on.partition(":")
+    return place, bucket_order(bucket) if place == "train" and bucket else (-1, on)
 
 
 def _name_place(on: str) -> str:

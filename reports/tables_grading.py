@@ -96,16 +96,16 @@ def describe_graders(grading: Grading) -> list[str]:
     sentences = []
     if not grading.others:
         sentences.append(
-            f"All rollouts were judged by one grader, {first}: how another would have judged them, "
-            "and how often this one errs, is not known from this study."
+            f"All rollouts were judged by one grader, “{first}”: how another would have judged "
+            "them, and how often this one errs, is not known from this study."
         )
     for one in grading.others:
         name = names[one.grader]
         same = "all" if one.agreement.observed == 1 else percent_interval(_same(one), 1)
         part = "" if one.rollouts == one.of else f" of the {count(one.of)}"
         sentences.append(
-            f"{name} gives {same} of "
-            f"{plural(one.agreement.responses, 'distinct response')} the verdict of {first} "
+            f"The grader “{name}” gives {same} of "
+            f"{plural(one.agreement.responses, 'distinct response')} the verdict of “{first}” "
             f"({count(one.rollouts)}{part} rollouts). {_describe_never_correct(one, first, name)}"
         )
         if one.agreement.observed == 1:
@@ -183,8 +183,8 @@ def _describe_never_correct(one: SecondGrader, first: str, name: str) -> str:
     if not one.questions:
         return ""
     return (
-        f"Of {plural(one.questions, 'question')}, {first} never finds {count(one.never_by_first)} "
-        f"right, {name} {count(one.never_by_second)}, both {count(one.never_by_both)}."
+        f"Of {plural(one.questions, 'question')}, {count(one.never_by_first)} are never right by "
+        f"“{first}”, {count(one.never_by_second)} by “{name}”, {count(one.never_by_both)} by both."
     )
 
 

@@ -10,6 +10,7 @@ from attrib.reports.text import (
     UNKNOWN,
     count,
     percent,
+    percent_range,
     plural,
 )
 
@@ -34,6 +35,35 @@ def tabulate_stability(found: Membership) -> Table:
                 _rate(row.stays),
             )
             for row in found.stability
+        ],
+    )
+
+
+def tabulate_counts(found: Membership) -> Table:
+    """Return what each number of right rollouts says about the questions that have it."""
+    return make_table(
+        f"What c right of {count(found.n)} rollouts says about a question's chance p of a right "
+        "answer; 95\u00a0% intervals",
+        [
+            Column("Bucket", Kind.LABEL),
+            "c",
+            "Questions",
+            "p, exact",
+            "p, by the prior",
+            "its mean",
+            "Same bucket again",
+        ],
+        [
+            (
+                str(row.bucket),
+                count(row.correct),
+                count(row.questions),
+                percent_range(row.low, row.high),
+                percent_range(row.posterior_low, row.posterior_high),
+                percent(row.mean, 1),
+                percent(row.stays),
+            )
+            for row in found.counts
         ],
     )
 

@@ -13,6 +13,7 @@ MOST_ENVIRONMENTS = 4  # columns of the table
 NOT_RECORDED = "not recorded"
 _MISSING = "not installed"
 _MACHINE = ("processor", "cores", "memory", "gpus", "platform")
+_TITLES = {"gpus": "GPUs"}
 _CODE = ("attrib", "commit", "python")
 _SOURCES = {"imported": "rollouts (imported)", "server": "rollouts (asked of a server)"}
 
@@ -41,7 +42,7 @@ def tabulate_environments(provenance: Provenance, engine: str) -> Table:
     for key in _order_keys(shown):
         values = [one.get(key) or UNKNOWN for one in shown]
         if set(values) - {_MISSING, UNKNOWN}:
-            rows.append((key, [show(value) for value in values]))
+            rows.append((_TITLES.get(key, key), [show(value) for value in values]))
     return make_table(
         "Machines and versions, as recorded when the work was done",
         [Column("Entry", Kind.CODE), *(Column(title, Kind.CODE) for title in titles)],
@@ -63,7 +64,7 @@ def describe_environments(provenance: Provenance) -> list[str]:
     if differing:
         sentences.append(
             f"Work was done in {plural(len(environments), 'environment')}, which differ in "
-            f"{', '.join(differing)}."
+            f"{_join(_TITLES.get(key, key) for key in differing)}."
         )
     if len(environments) > MOST_ENVIRONMENTS:
         sentences.append(
@@ -80,7 +81,8 @@ def _describe_machine(one: Environment) -> str:
     parts = [show(one.get("processor") or "processor not recorded", 80)]
     parts += [plural(int(cores), "core")] if cores and cores.isdecimal() else []
     parts += [show(memory, 40)] if memory else []
-    parts += ["no GPU" if gpus == "none" else show(gpus, 120)] if gpus else []
+    found = show(gpus or "", 120).replace(" × ", "\u00a0×\u00a0")
+    parts += ["no GPU" if gpus == "none" else found] if gpus else []
     return ", ".join(parts)
 
 
@@ -100,6 +102,11 @@ def _order_keys(environments: Iterable[Environment]) -> list[str]:
     keys = {setting.key for one in environments for setting in one.found}
     first = [key for key in (*_MACHINE, *_CODE) if key in keys]
     return [*first, *sorted(keys.difference(first))]
+
+
+def _join(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _differs(environments: Iterable[Environment], key: str) -> bool:

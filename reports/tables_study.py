@@ -10,10 +10,11 @@ from attrib.reports.design import describe_seeds
 from attrib.reports.records import BucketSummary, Dataset, SampledQuestion, Study
 from attrib.reports.settings import find_setting
 from attrib.reports.tables import Column, Kind, Table, join_answers, make_table, span
-from attrib.reports.text import count, percent, plural, show
+from attrib.reports.text import count, percent, percent_range, plural, show
 from attrib.reports.values import Setting
 from attrib.roles import Role
 
+HASH_SHOWN = 16  # digits of a file's hash
 FREQUENT_ANSWERS = 4  # of a question, in the table
 
 
@@ -62,6 +63,7 @@ def tabulate_sampled(questions: Sequence[SampledQuestion]) -> Table:
             Column("Accepted", Kind.QUOTE),
             Column("Bucket", Kind.LABEL),
             "Correct",
+            "p, 95\u00a0%",
             Column("Most frequent answers (times drawn, verdict)", Kind.QUOTE),
         ],
         [
@@ -70,6 +72,7 @@ def tabulate_sampled(questions: Sequence[SampledQuestion]) -> Table:
                 join_answers(one.answers),
                 show(one.bucket),
                 f"{one.correct} of {one.n}",
+                percent_range(one.p_low, one.p_high),
                 " · ".join(
                     f"“{show(answer.text, 60)}” ({answer.count}, {answer.verdict})"
                     for answer in one.frequent[:FREQUENT_ANSWERS]
@@ -91,7 +94,9 @@ def tabulate_datasets(datasets: Sequence[Dataset]) -> Table:
                 count(one.train),
                 count(one.held_out),
                 count(one.facts),
-                f"{show(one.path)} ({one.file_hash})" if one.path else "built in",
+                f"{show(one.path)} ({show((one.file_hash or '')[:HASH_SHOWN])})"
+                if one.path
+                else "built in",
                 count(one.rows),
                 count(one.dropped),
             )

@@ -294,8 +294,8 @@ def tabulate_masses(rows: Sequence[Masses]) -> Table:
                 *([count(row.logprob.questions)] if varying else []),
                 number_interval(row.logprob, 2),
                 number_interval(row.logprob_change, 2, signed=True),
-                percent_interval(row.mass_low),
-                percent_interval(row.greedy),
+                percent_interval(row.mass_low, 2),
+                percent_interval(row.greedy, 1),
             )
             for row in rows
         ],

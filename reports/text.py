@@ -80,6 +80,11 @@ def percent_interval(estimate: Estimate | None, digits: int = 0) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def percent_range(low: float, high: float, digits: int = 1) -> str:
+    """Return two bounds as `0.5–6.7 %`."""
+    return f"{_number(100 * low, digits)}–{percent(high, digits)}"
+
+
 def points_interval(estimate: Estimate | None, digits: int = 1) -> str:
     """Return `+31.2 [+22.0, +40.4]`, or what there is of it."""
     if estimate is None or estimate.value is None:
@@ -121,8 +126,8 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole}{_SPACE}s"
     if whole < 3600:
-        return f"{whole // 60}{_SPACE}min {whole % 60:02d}{_SPACE}s"
-    return f"{whole // 3600}{_SPACE}h {whole % 3600 // 60:02d}{_SPACE}min"
+        return f"{whole // 60}{_SPACE}min{_SPACE}{whole % 60:02d}{_SPACE}s"
+    return f"{whole // 3600}{_SPACE}h{_SPACE}{whole % 3600 // 60:02d}{_SPACE}min"
 
 
 def moment(microseconds: int) -> str:

@@ -1,4 +1,10 @@
 "use strict";
+// On a phone the table of contents begins folded.
+const contents = document.querySelector("#contents details"), narrow = matchMedia("(max-width: 40rem)");
+const fold = () => { contents.open = !narrow.matches; };
+fold();
+narrow.addEventListener("change", fold);
+
 // Tables can be sorted by their headings, and long ones filtered. Without this script they are as they are.
 for (const table of document.querySelectorAll("main table:not(.facts)")) {
   const body = table.tBodies[0], rows = [...body.rows];
@@ -14,7 +20,7 @@ for (const table of document.querySelectorAll("main table:not(.facts)")) {
     if (numbers[0] === null && numbers[1] === null) return one.textContent.localeCompare(two.textContent, "en");
     return numbers[0] === null ? 1 : -1;
   };
-  const ungroup = () => rows.forEach((row) => row.classList.remove("same"));
+  const ungroup = () => body.querySelectorAll(".same").forEach((cell) => cell.classList.remove("same"));
 
   [...table.tHead.rows[0].cells].forEach((heading, column) => {
     const button = document.createElement("button");
@@ -31,7 +37,7 @@ for (const table of document.querySelectorAll("main table:not(.facts)")) {
     });
   });
 
-  if (rows.length < 12) continue;
+  if (rows.length < 20) continue;
   const label = document.createElement("label"), input = document.createElement("input");
   label.className = "filter";
   input.type = "search";

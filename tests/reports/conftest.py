@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from attrib import analyses
 from attrib.analysis.buckets import assign_buckets
+from attrib.analysis.intervals import exact_interval
 from attrib.attribution.effect import store_effects
 from attrib.attribution.effects import estimate_effects
 from attrib.reports.collect import collect_study
@@ -272,6 +273,7 @@ class Builder:
         k, train = self.recipe.k, len(self.train)
         n_Q = np.full(train, k)
         self.bucket_Q = assign_buckets(n_Q, self.correct_Q)
+        bounds = exact_interval(self.correct_Q, n_Q)
         batch.append(
             "bucketings",
             pl.DataFrame(
@@ -294,8 +296,8 @@ class Builder:
                     "n": n_Q,
                     "correct": self.correct_Q,
                     "bucket": self.bucket_Q,
-                    "p_low": [0.0] * train,
-                    "p_high": [1.0] * train,
+                    "p_low": bounds.low_Q,
+                    "p_high": bounds.high_Q,
                 }
             ),
         )

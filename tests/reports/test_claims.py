@@ -289,12 +289,8 @@ def test_held_equal_where_it_was_not_recorded() -> None:
 
 
 def test_experiments_are_told_apart() -> None:
-    one = trained(
-        **GRPO, budget="updates=4", fill="none", learning_rate=1e-5, id="aaaa", command="x"
-    )
-    two = trained(
-        **GRPO, budget="updates=4", fill="none", learning_rate=2e-5, id="bbbb", command="y"
-    )
+    one = trained(**GRPO, budget="updates=4", fill="none", learning_rate=1e-5, id="aaaa")
+    two = trained(**GRPO, budget="updates=4", fill="none", learning_rate=2e-5, id="bbbb")
     three = trained(**{**GRPO, "method": "dpo"}, budget="updates=4", fill="none", id="cccc")
     assert name_experiments([one, three]) == ["updates=4 (plain)", "dpo, updates=4 (plain)"]
     names = name_experiments([one, two])

@@ -70,7 +70,9 @@ def test_one_grader_is_said_with_the_command_for_more(build_study: Build, tmp_pa
     store = build_study(arms=False)
     grading = collect_study(store).grading
     assert grading.others == grading.passing == ()
-    assert describe_graders(grading)[0].startswith("All rollouts were judged by one grader, match:")
+    assert describe_graders(grading)[0].startswith(
+        "All rollouts were judged by one grader, “match”:"
+    )
     assert suggest_grader(grading) == "attrib grade --grader exact"
     assert suggest_grader(replace(grading, grader="exact-12ab")) == "attrib grade --grader match"
     assert suggest_grader(replace(grading, grader="judge-12ab")) == "attrib grade --grader exact"
@@ -95,7 +97,7 @@ def test_verdicts_in_passing_are_not_compared(build_study: Build) -> None:
     assert judge.questions == 38
     assert grading.passing == ("exact-1:2b",)
     words = " ".join(describe_graders(grading))
-    assert "judge gives all of" in words
+    assert "The grader “judge” gives all of" in words
     assert "(1,216 of the 1,280 rollouts)" in words
     assert "Not one verdict differs: up to 7.6\u00a0% of such questions" in words
     assert "Verdicts of exact are stored too, on fewer than 90\u00a0% of these rollouts" in words

@@ -61,8 +61,9 @@ def test_the_table_shows_what_was_installed_somewhere(whole: tuple[Store, Study]
     assert "vllm" not in rows
     assert list(rows)[:4] == ["made", "from", "processor", "cores"]
     differing, dirty = describe_environments(found)
-    assert "2\u00a0environments, which differ in processor, cores, memory, gpus, commit, torch" in (
-        differing
+    assert (
+        "2\u00a0environments, which differ in processor, cores, memory, GPUs, commit and torch."
+        in (differing)
     )
     assert "-dirty had changes" in dirty
 
@@ -71,7 +72,7 @@ def test_the_machines_are_named_among_the_design(whole: tuple[Store, Study]) -> 
     words = describe_machines(whole[1].provenance)
     assert words.startswith(
         "AMD EPYC 7B13, 2\u00a0cores, 24 GiB, no GPU; AMD EPYC 9654, 16\u00a0cores, 128 GiB, "
-        "1 × NVIDIA H100 80GB HBM3; "
+        "1\u00a0×\u00a0NVIDIA H100 80GB HBM3; "
     )
     assert words.endswith("training runs, evaluation not counted")
 
