@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import attrib
 from attrib.analyses import analyze
 from attrib.analysis.buckets import assign_buckets
+from attrib.analysis.intervals import exact_interval
 from attrib.analysis.passk import pass_at_k
 from attrib.attribution.effect import store_effects
 from attrib.attribution.effects import estimate_effects
@@ -158,6 +159,31 @@ def test_json_has_the_same_numbers(trained: Store) -> None:
     ).item()
     assert parts["value"].sum() == pytest.approx(with_seeds)
     assert [(one.role, one.seed) for one in record.passes] == [("full", 0), ("full", 1)]
+
+
+def test_single_questions_add_up_to_their_buckets(trained: Store) -> None:
+    found = analyze(trained).membership
+    assert found is not None
+    counts = trained.read(
+        "SELECT bucket, correct, n, count(*) AS questions FROM buckets "
+        "GROUP BY ALL ORDER BY correct"
+    ).rows()
+    assert [(str(one.bucket), one.correct, one.n, one.questions) for one in found.counts] == counts
+    for one in found.counts:
+        exact = exact_interval([one.correct], [one.n])
+        assert (one.low, one.high) == (exact.low_Q[0], exact.high_Q[0])
+        assert one.posterior_low <= one.mean <= one.posterior_high
+    for bucket in found.stability:
+        rows = [one for one in found.counts if one.bucket == bucket.bucket]
+        assert sum(one.questions for one in rows) == bucket.questions
+        if bucket.stays is not None and bucket.fresh_rate is not None:
+            stays, mean = (
+                sum(one.questions * value for one, value in zip(rows, values, strict=True))
+                / bucket.questions
+                for values in ([one.stays for one in rows], [one.mean for one in rows])
+            )
+            assert bucket.stays.value == pytest.approx(stays)
+            assert bucket.fresh_rate.value == pytest.approx(mean)
 
 
 def test_without_arms_there_are_buckets(bucketed: tuple[Store, np.ndarray]) -> None:

@@ -14,11 +14,14 @@ import polars as pl
 import pytest
 
 from attrib.analyses import ANSWERS, analyze
+from attrib.analysis.intervals import exact_interval
 from attrib.attribution.effect import store_effects
 from attrib.attribution.effects import estimate_effects
 from attrib.errors import ConfigError, DataError
 from attrib.reports.claims import state_claims
 from attrib.reports.collect import collect_study
+from attrib.reports.contents import PARTS
+from attrib.reports.page_study import LONGEST_COMMAND
 from attrib.reports.records import Study
 from attrib.reports.render import ReportFormat, ReportSummary, write_report
 from attrib.store import Store
@@ -264,6 +267,60 @@ def test_training_questions_appear_as_stored(
         assert text in page.words
 
 
+def test_contents_name_every_section_once_and_in_order(
+    whole_page: Rendered, build_study: Build, tmp_path: Path
+) -> None:
+    untrained, _, _ = read(build_study(arms=False), tmp_path)
+    for page, absent in ((whole_page[0], {"comparison", "next"}), (untrained, {"comparison"})):
+        sections = [value for tag, key, value in page.attributes if (tag, key) == ("section", "id")]
+        listed = [value[1:] for tag, key, value in page.attributes if (tag, key) == ("a", "href")]
+        listed = [one for one in listed if one not in ("contents", "claims")]
+        links = listed[: len(sections) - 1]
+        assert links == sections[1:]
+        assert sections[0] == "claims"
+        assert not set(sections) & absent
+    known = {id for part in PARTS.values() for id in part}
+    shown = {value for _, key, value in whole_page[0].attributes if key == "id"}
+    assert known - shown == {"comparison", "next"}
+    for part in ("Design", "Before training", "The gain", "Training or sampling", "What changed"):
+        assert whole_page[1].count(f'<p class="part">{part}</p>') == 1
+    assert "The gain" not in untrained.words
+
+
+def test_repeated_labels_are_marked_not_dropped(whole_page: Rendered) -> None:
+    _, text, _ = whole_page
+    table = text.partition("<caption>Training questions by bucket: rollouts before RL")[2]
+    body = table.partition("<tbody>")[2].partition("</tbody>")[0]
+    first, second = re.findall(r"<tr>\n(.*?)</tr>", body, re.DOTALL)[:2]
+    assert "same" not in first
+    assert second.count(' same"') == 3  # question, bucket and accepted answers, not the answer
+    assert re.findall("<bdi>.*?</bdi>", first)[:2] == re.findall("<bdi>.*?</bdi>", second)[:2]
+
+
+def test_bounds_of_single_questions(whole: tuple[Store, Study], whole_page: Rendered) -> None:
+    page, _, _ = whole_page
+    for one in whole[1].sampled:
+        bounds = exact_interval([one.correct], [one.n])
+        assert (one.p_low, one.p_high) == (bounds.low_Q[0], bounds.high_Q[0])
+        said = f"{one.correct} of {one.n} {100 * one.p_low:.1f}–{100 * one.p_high:.1f} %"
+        assert said in page.words
+    membership = analyze(whole[0], "e0").membership
+    assert membership is not None
+    for row in membership.counts:
+        exact = f"{100 * row.low:.1f}–{100 * row.high:.1f} %"
+        assert f"{row.correct} {row.questions} {exact} " in page.words
+
+
+def test_settings_of_the_full_arm_are_not_repeated(build_study: Build, tmp_path: Path) -> None:
+    store = build_study(subsets=("never-correct",))
+    page, _, _ = read(store, tmp_path)
+    assert "Further settings of the full arm Setting Value learning_rate 1e-05" in page.words
+    with store.writing("attrib test"), store.transaction() as batch:
+        batch.execute("UPDATE training_runs SET params = (SELECT params FROM experiments)")
+    page, _, _ = read(store, tmp_path)
+    assert "Further settings" not in page.words
+
+
 def test_same_study_same_bytes(
     build_study: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +343,9 @@ def test_hostile_text_is_shown_and_harmless(
     assert "⟨U+202E⟩evil⟨U+200F⟩ ␀␇" in page.words
     assert "👩‍🔬" in page.words
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
-    assert "x" * 600 not in text
+    before, _, rest = text.partition("<h3>Commands</h3>")
+    assert "x" * 600 not in before + rest.partition("</pre>")[2]
+    assert "x" * LONGEST_COMMAND not in text
     assert "x…" in page.words
 
 

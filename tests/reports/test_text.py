@@ -59,8 +59,8 @@ def test_numbers() -> None:
     assert (mean_count(12.0), mean_count(3.5), mean_count(1234.56)) == ("12", "3.5", "1,235")
     assert mean_count(None) == "–"
     assert duration(59.4) == "59\u00a0s"
-    assert duration(425) == "7\u00a0min 05\u00a0s"
-    assert duration(7385) == "2\u00a0h 03\u00a0min"
+    assert duration(425) == "7\u00a0min\u00a005\u00a0s"
+    assert duration(7385) == "2\u00a0h\u00a003\u00a0min"
     assert moment(1_763_876_100_000_000) == "2025-11-23 05:35 UTC"
 
 
