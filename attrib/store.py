@@ -29,8 +29,6 @@ from filelock import FileLock, Timeout
 from attrib.errors import QueryError, StoreError, first_line
 
 WAIT_SECONDS = 30.0
-# Conditions and queries come from flags and shared study files: they reach the study, not the disk.
-CONNECTION: dict[str, str | bool | int | float | list[str]] = {"enable_external_access": False}
 # What a killed writer left beside the database is moved into it with the first batch, not before:
 # of a damaged study nothing is touched by a command that cannot go on.
 LEAVE_AS_IT_LIES = "PRAGMA disable_checkpoint_on_shutdown"
@@ -252,7 +250,7 @@ class Store:
                 f"There is no study at {self.path}. Type: attrib sample --db {self.path}"
             )
 
-    def _cannot(self, do: str, error: duckdb.Error) -> StoreError:
+    def _cannot(self, do: str, error: Exception) -> StoreError:
         """Return the error that says what to do about a file which may be damaged."""
         advice = "Is it damaged? Put a copy in its place, or start another study: --db FILE"
         if "replaying WAL" in str(error):  # it is the end of what was written, apart from the rest
@@ -273,7 +271,8 @@ class Store:
             reraise=True,
         )(duckdb.connect)
         try:
-            connection = connect(str(path or self.path), read_only=read_only, config=CONNECTION)
+            connection = connect(str(path or self.path), read_only=read_only)
+            confine(connection, self.path)
         except duckdb.Error as error:
             if _is_busy(error):
                 held = self.holder() or "another program"
@@ -344,6 +343,18 @@ def _migrate(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
             connection.execute("INSERT INTO schema_migrations (version) VALUES (?)", [number])
             connection.execute("COMMIT")
     _check_version(connection, path)
+
+
+def confine(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Keep statements from the disk, all but the folder beside the study that holds its Parquet.
+
+    Conditions and queries come from flags and shared study files. A database that this process has
+    open already is confined already.
+    """
+    [(is_free,)] = connection.execute("SELECT current_setting('enable_external_access')").fetchall()
+    if is_free:
+        connection.execute("SET allowed_directories = [$1]", [f"{path.resolve()}.parquet"])
+        connection.execute("SET enable_external_access = false")
 
 
 def _is_busy(error: BaseException) -> bool:

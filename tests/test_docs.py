@@ -3,14 +3,20 @@
 import importlib.util
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from attrib.cli import app
 from attrib.data.questions import load_worldfacts
+from attrib.errors import StoreError
 from attrib.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -88,3 +94,27 @@ def test_the_tree_in_the_readme_is_the_repository() -> None:
     [tree] = re.findall(r"```\n(attrib/ .*?)```", read("README.md"), re.DOTALL)
     for folder in re.findall(r"^(\w+)/", tree, re.MULTILINE):
         assert (ROOT / folder).is_dir(), folder
+
+
+def test_the_tables_of_costs_are_what_the_model_prints() -> None:
+    printed = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/cost_model.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert printed.strip() in read("docs/scale.md")
+
+
+def test_rollouts_in_parquet_stay_readable(graded_study: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copy(graded_study, tmp_path / "study.duckdb"))
+    before = Store(path).read("SELECT * FROM graded_rollouts ORDER BY ALL")
+    [sql] = re.findall(r"```sql\n(COPY .*?)```", read("docs/scale.md"), re.DOTALL)
+    with duckdb.connect(path) as connection:
+        connection.execute(sql.replace("/data/", f"{tmp_path}/"))
+    assert list(tmp_path.glob("study.duckdb.parquet/dataset=worldfacts/*.parquet"))
+    assert Store(path).read("SELECT * FROM graded_rollouts ORDER BY ALL").equals(before)
+    result = CliRunner().invoke(app, ["bucket", "--k", "16", "--db", str(path)])
+    assert result.exit_code == 0, result.output
+    with pytest.raises(StoreError, match="disabled"):
+        Store(path).read(f"SELECT * FROM read_csv('{ROOT / 'README.md'}')")

@@ -24,7 +24,7 @@ from attrib.roles import Role
 from attrib.sampling.bucketing import BucketSettings, bucket_questions
 from attrib.sampling.models import LanguageModel
 from attrib.sampling.rollouts import SampleSettings, draw_rollouts
-from attrib.store import CONNECTION, Store
+from attrib.store import Store, confine
 
 TRAINING, HELD_OUT, N = 30, 12, 24
 WORDS = ("Africa", "Asia", "Europe", "Oceania")
@@ -67,7 +67,8 @@ class OpenStore(Store):
     @contextmanager
     def _connected(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
         if self._connection is None:
-            self._connection = duckdb.connect(str(self.path), config=CONNECTION)
+            self._connection = duckdb.connect(str(self.path))
+            confine(self._connection, self.path)
         cursor = self._connection.cursor()
         try:
             yield cursor
