@@ -16,7 +16,7 @@ test: lint types
 test-vllm: .venv-vllm/.ready
 	.venv-vllm/bin/python -m pytest tests/vllm
 
-# Arms trained with TRL through `accelerate launch`, killed and resumed (minutes).
+# Ray on two nodes, which this machine plays, and TRL through `accelerate launch`: workers, nodes, drivers die (minutes).
 test-scale: .venv/.dev-ready
 	.venv/bin/pytest tests/scale
 

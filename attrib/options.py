@@ -56,6 +56,28 @@ MaxJudgeCalls = Annotated[
 ]
 
 
+_CLUSTER: Any = {"rich_help_panel": "On a cluster (docs/scale.md)"}
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        help="Ray: local, auto, or an address such as ray://head:10001; default: this process.",
+        metavar="ADDRESS",
+        **_CLUSTER,
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Workers at most; default: as many as fit.", **_CLUSTER)
+]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(help="GPUs of a worker; default: 1 where the cluster has any.", **_CLUSTER),
+]
+CpusPerWorker = Annotated[
+    float, typer.Option(help="CPU cores of a worker that takes no GPU.", **_CLUSTER)
+]
+
+
 def make_settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
     """Return the command's settings from its parameters of the same names."""
     given = {name: value for name, value in ctx.params.items() if name in kind.model_fields}

@@ -1,5 +1,6 @@
 """Talk and progress, on stderr: a bar with rate and ETA on a terminal, else a line a minute."""
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,20 @@ def say(message: str) -> None:
 def complain(message: str) -> None:
     """Tell the user what went wrong, on stderr, whatever was asked for."""
     print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Keep back whatever is written to stderr during the block, by code of any language."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def format_rate(per_second: float | None, unit: str) -> str:

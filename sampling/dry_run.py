@@ -12,14 +12,13 @@ from pathlib import Path
 
 from attrib.data.library import import_dataset
 from attrib.errors import ModelError
-from attrib.sampling.engine import Engine, Request, Rollout
+from attrib.sampling.engine import Engine, FinishReason, Request, Rollout
 from attrib.sampling.engines import find_source
 from attrib.sampling.responder import Responder
+from attrib.sampling.rollout_rows import Owed
 from attrib.sampling.rollouts import (
-    Owed,
     SampleSettings,
     check_n,
-    count_failed,
     find_owed,
     make_requests,
     refuse_other_settings,
@@ -116,7 +115,8 @@ def _probe(responder: Responder[Engine], requests: Sequence[Request], seed: int)
     rollouts: list[Rollout] = []
     for answered in responder.respond(requests, seed):
         rollouts += answered.rollouts
-    if failed := count_failed(rollouts):
+    failed = sum(rollout.finish_reason == FinishReason.ERROR for rollout in rollouts)
+    if failed:
         raise ModelError(f"{failed} of {len(rollouts)} rollouts of the probe failed.")
     return _Probe(rollouts, time.monotonic() - started)
 

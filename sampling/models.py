@@ -12,8 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +22,7 @@ from filelock import FileLock
 
 from attrib.config import cache_folder, canonical_json
 from attrib.errors import AttribError, ModelError, first_line, missing_extra
-from attrib.progress import say
+from attrib.progress import say, silenced
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -270,7 +269,7 @@ def _convert_embedded(file: Path, folder: Path) -> None:
         raise missing_extra("Running a model", "local", error) from error
     partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
     try:
-        with _quiet():
+        with silenced():  # the GGUF reader shows a bar for every tensor
             quantized = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32
             )
@@ -298,24 +297,6 @@ def _is_whole(folder: Path) -> bool:
         )
     except (OSError, ValueError, AttributeError):
         return False
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the per-tensor progress bars of the GGUF reader."""
-    with open(os.devnull, "w") as nothing, _redirect_stderr(nothing.fileno()):
-        yield
-
-
-@contextmanager
-def _redirect_stderr(target: int) -> Iterator[None]:
-    saved = os.dup(2)
-    os.dup2(target, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def _sha256(file: Path) -> str:

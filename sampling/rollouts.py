@@ -1,34 +1,43 @@
 """Sampling as a resumable pipeline: owed rollouts in, stored batches out.
 
-Owns the plan (which rollout indices of which questions are still owed) and the flow from the engine
-to the store. Refuses to mix rollouts drawn under different settings. A kill loses at most the
-second of work that was not yet written; the next run draws just what is missing, and draws the
+Owns the plan (which rollout indices of which questions are still owed) and the flow to the store
+from an engine in this process or from the workers of a cluster. Refuses to mix rollouts drawn under
+different settings. A kill loses at most the second of work that was not yet written, and on a
+cluster what its workers had not handed over; the next run draws just what is missing, and draws the
 same.
 """
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import polars as pl
 
+from attrib.cluster import NONE, ClusterSettings
 from attrib.config import canonical_json, differing_keys
 from attrib.data.library import import_dataset, load_dataset, select_questions
 from attrib.data.questions import WORLDFACTS, Question, Split
 from attrib.environment import record_work
 from attrib.errors import ConfigError, ModelError
 from attrib.progress import say, track
-from attrib.sampling.engine import Engine, FinishReason, Request, Rollout
+from attrib.sampling.engine import Engine, Request
 from attrib.sampling.engines import EngineSettings, Source, find_source
 from attrib.sampling.responder import Responder, SampleSet
+from attrib.sampling.rollout_rows import Drawing, Owed, RolloutWriter, count_failed, to_rows
 from attrib.settings import command_line
 from attrib.store import Store
 
-SECONDS_BETWEEN_WRITES = 1.0
+_STORED = """
+    SELECT question_id,
+           CASE WHEN count(*) FILTER (rollout < $n) < $n THEN list(rollout) END AS rollouts
+    FROM rollouts WHERE sample_set_id = $sample_set_id AND finish_reason <> 'error'
+    GROUP BY question_id
+"""
 
 
-class SampleSettings(EngineSettings):
+class SampleSettings(EngineSettings, ClusterSettings):
     """What `attrib sample` was asked for."""
 
     dataset: str = WORLDFACTS
@@ -56,38 +65,28 @@ class SampleSummary:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
-    """Rollouts `first` … `stop`-1 of a question, which are not stored yet."""
-
-    question: Question
-    first: int
-    stop: int
-
-    @property
-    def count(self) -> int:
-        """Return how many rollouts are owed."""
-        return self.stop - self.first
-
-
 def draw_rollouts(store: Store, settings: SampleSettings) -> SampleSummary:
     """Draw what is missing until every selected question has rollouts 0 … n-1.
 
     Raises:
-        ConfigError: n is not positive, or the study holds rollouts drawn under other settings.
+        ConfigError: n is not positive, the study holds rollouts drawn under other settings, or
+            there is no such cluster.
         ModelError: the model cannot be loaded, not be served exactly, or failed to answer.
     """
     check_n(settings.n)
+    if settings.url is not None and settings.cluster not in (None, NONE):
+        raise ConfigError("--cluster does not go with --url: raise --concurrency instead.")
     with store.writing("attrib sample"):
         import_dataset(store, settings.dataset)
         questions = select_training(store, settings)
         source = find_source(settings)
-        refuse_other_settings(store, source.sample_set, settings)
-        owed = find_owed(store, source.sample_set.sample_set_id, questions, settings.n)
-        responder = source.open() if owed else None  # refuses before anything is stored
-        _register(store, source.sample_set, settings, responder)
-        _select(store, source.sample_set.sample_set_id, questions)
-        return _draw_owed(store, source, responder, questions, owed, settings.n)
+        sample_set = source.sample_set
+        refuse_other_settings(store, sample_set, settings)
+        owed = find_owed(store, sample_set.sample_set_id, questions, settings.n)
+        with _begin(source, settings, owed) as drawing:  # refuses before anything is stored
+            _register(store, sample_set, settings, drawing)
+            _select(store, sample_set.sample_set_id, questions)
+            return _store_drawn(store, sample_set, drawing, questions, owed, settings.n)
 
 
 def check_n(n: int) -> None:
@@ -111,16 +110,14 @@ def find_owed(
     store: Store, sample_set_id: str, questions: Sequence[Question], n: int
 ) -> list[Owed]:
     """Return which rollouts below n the questions still lack; failed ones count as lacking."""
-    rows = store.read(
-        "SELECT question_id, list(rollout) AS rollouts FROM rollouts "
-        "WHERE sample_set_id = $sample_set_id AND finish_reason <> 'error' GROUP BY question_id",
-        sample_set_id=sample_set_id,
-    )
+    rows = store.read(_STORED, sample_set_id=sample_set_id, n=n)
     stored = dict(zip(rows["question_id"], rows["rollouts"].to_list(), strict=True))
+    served = {question_id for question_id, rollouts in stored.items() if rollouts is None}
     return [
         Owed(question, first, stop)
         for question in questions
-        for first, stop in owed_ranges(stored.get(question.question_id, []), n)
+        if question.question_id not in served
+        for first, stop in owed_ranges(stored.get(question.question_id) or [], n)
     ]
 
 
@@ -141,10 +138,35 @@ def _select(store: Store, sample_set_id: str, questions: Sequence[Question]) -> 
         transaction.append("selections", selection, ["sample_set_id", "question_id"])
 
 
-def _draw_owed(
+@contextmanager
+def _begin(
+    source: Source, settings: SampleSettings, owed: Sequence[Owed]
+) -> Iterator[Drawing | None]:
+    """Make ready whoever draws, here or on a cluster; None where nothing is owed."""
+    if not owed:
+        yield None
+    elif settings.cluster in (None, NONE):
+        yield _draw_here(source.open(), owed, source.sample_set.seed)
+    else:
+        from attrib.sampling.cluster_sampling import drawing_on_cluster
+
+        with drawing_on_cluster(source.sample_set, settings, owed) as drawing:
+            yield drawing
+
+
+def _draw_here(responder: Responder[Engine], owed: Sequence[Owed], seed: int) -> Drawing:
+    requests = make_requests(responder, owed)
+    rows = (
+        to_rows(requests[answered.position].stream, answered.rollouts)
+        for answered in responder.respond(requests, seed)
+    )
+    return Drawing(responder.engine.is_reproducible, rows)
+
+
+def _store_drawn(
     store: Store,
-    source: Source,
-    responder: Responder[Engine] | None,
+    sample_set: SampleSet,
+    drawing: Drawing | None,
     questions: Sequence[Question],
     owed: Sequence[Owed],
     n: int,
@@ -153,16 +175,15 @@ def _draw_owed(
     missing, wanted = sum(one.count for one in owed), len(questions) * n
     say(f"{len(questions)} questions × {n} rollouts: {wanted - missing} stored, {missing} to draw.")
     tokens = failed = 0
-    if responder is not None:
-        writer = _Writer(store, source.sample_set.sample_set_id)
-        requests = make_requests(responder, owed)
+    if drawing is not None:
+        writer = RolloutWriter(store, sample_set.sample_set_id)
         with track("Sampling", missing, "rollouts") as advance:
             try:
-                for answered in responder.respond(requests, source.sample_set.seed):
-                    writer.add(requests[answered.position].stream, answered.rollouts)
-                    tokens += sum(rollout.tokens for rollout in answered.rollouts)
-                    failed += count_failed(answered.rollouts)
-                    advance(len(answered.rollouts))
+                for rows in drawing.rows:
+                    writer.add(rows)
+                    tokens += int(rows["tokens"].sum())
+                    failed += count_failed(rows)
+                    advance(len(rows))
             finally:
                 writer.write()
     if failed:
@@ -171,7 +192,7 @@ def _draw_owed(
             "The same command draws the failed ones again."
         )
     return SampleSummary(
-        sample_set_id=source.sample_set.sample_set_id,
+        sample_set_id=sample_set.sample_set_id,
         questions=len(questions),
         n=n,
         drawn=missing,
@@ -179,62 +200,6 @@ def _draw_owed(
         tokens=tokens,
         seconds=time.monotonic() - started,
     )
-
-
-def count_failed(rollouts: Sequence[Rollout]) -> int:
-    """Return how many of the rollouts could not be drawn."""
-    return sum(rollout.finish_reason == FinishReason.ERROR for rollout in rollouts)
-
-
-class _Writer:
-    """Collects rollouts and writes them together, once a second."""
-
-    def __init__(self, store: Store, sample_set_id: str) -> None:
-        self._store = store
-        self._sample_set_id = sample_set_id
-        self._rows: list[dict[str, object]] = []
-        self._written_at = time.monotonic()
-
-    def add(self, question_id: str, rollouts: Sequence[Rollout]) -> None:
-        """Take a question's rollouts; write if the last time is long enough ago."""
-        self._rows += [
-            {
-                "sample_set_id": self._sample_set_id,
-                "question_id": question_id,
-                "rollout": rollout.index,
-                "text": rollout.text,
-                "token_ids": list(rollout.token_ids),
-                "tokens": rollout.tokens,
-                "logprob": rollout.logprob,
-                "finish_reason": str(rollout.finish_reason),
-            }
-            for rollout in rollouts
-        ]
-        if time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
-            self.write()
-
-    def write(self) -> None:
-        """Write what was collected; what had failed before makes room for what was drawn again."""
-        if self._rows:
-            frame = pl.DataFrame(
-                self._rows,
-                schema_overrides={
-                    "rollout": pl.Int32,
-                    "token_ids": pl.List(pl.Int32),
-                    "logprob": pl.Float64,
-                },
-            )
-            with self._store.transaction() as transaction:
-                transaction.execute(
-                    "DELETE FROM rollouts WHERE sample_set_id = $id AND finish_reason = 'error' "
-                    "AND list_contains($questions, question_id)",
-                    id=self._sample_set_id,
-                    questions=frame["question_id"].unique().to_list(),
-                )
-                transaction.append(
-                    "rollouts", frame, unless_present=["sample_set_id", "question_id", "rollout"]
-                )
-        self._rows, self._written_at = [], time.monotonic()
 
 
 def owed_ranges(stored: Sequence[int], n: int) -> list[tuple[int, int]]:
@@ -277,9 +242,9 @@ def _register(
     store: Store,
     sample_set: SampleSet,
     settings: SampleSettings,
-    responder: Responder[Engine] | None,
+    drawing: Drawing | None,
 ) -> None:
-    """Record the sample set, and that it is the newest; without an engine nothing was owed."""
+    """Record the sample set, and that it is the newest; without a drawing nothing was owed."""
     again = settings.model_copy(update={"n": SampleSettings().n, "new_set": False})
     row = {
         "sample_set_id": sample_set.sample_set_id,
@@ -288,7 +253,7 @@ def _register(
         "prompt": "\n".join(filter(None, [sample_set.prompt.system, sample_set.prompt.template])),
         "params": canonical_json(sample_set.params),
         "seed": sample_set.seed,
-        "reproducible": responder is not None and responder.engine.is_reproducible,
+        "reproducible": drawing is not None and drawing.is_reproducible,
         "command": command_line("sample", again, store.path),
     }
     with store.transaction() as transaction:

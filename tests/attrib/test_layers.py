@@ -19,6 +19,7 @@ BASE = {
     "settings",
     "store",
     "progress",
+    "cluster",
 }
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -32,6 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "settings": {"config", "errors"},
     "store": {"errors"},
     "environment": {"config", "store"},
+    "cluster": {"errors", "progress", "settings"},
     "data": {"data", *BASE},
     "analysis": {"analysis", "errors"},
     "sampling": {"sampling", "data", "analysis", *BASE},
@@ -82,6 +84,11 @@ ONLY_IN = {
     "trl": {"attrib.attribution.trl_worker"},
     "datasets": {"attrib.attribution.trl_worker"},
     "accelerate": {"attrib.attribution.trl_worker", "attrib.attribution.trl_checks"},
+    "ray": {
+        "attrib.cluster",
+        "attrib.sampling.cluster_sampling",
+        "attrib.attribution.cluster_arms",
+    },
     "torch": {"attrib.sampling.*", "attrib.attribution.*"},
     "transformers": {"attrib.sampling.*", "attrib.attribution.*"},
     "pandas": set(),

@@ -1,0 +1,170 @@
+"""Ray: where work is done that one process does not get done.
+
+Owns the settings of a cluster, the connection to it, and what it has. Ray is imported here when a
+cluster is asked for, and by the two modules that give it work, never before. It is kept quiet: its
+own progress, warnings and dashboard stay away, and it reports to nobody.
+"""
+
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from attrib.errors import AttribError, ConfigError, first_line, missing_extra
+from attrib.progress import silenced
+from attrib.settings import Settings
+
+LOCAL = "local"
+"""A cluster of this machine alone, started for the command and ended with it."""
+NONE = "none"
+"""No cluster, even where there is one by default."""
+SECONDS_TO_ANSWER = 10.0
+SERVICE = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""What the environment says to Ray where the user has not said otherwise."""
+
+
+class ClusterSettings(Settings):
+    """Where the work of a command is done, and what each worker takes."""
+
+    cluster: str | None = None
+    """`local`, `auto`, an address such as ray://head:10001, or `none`."""
+    workers: int | None = Field(default=None, ge=1)
+    """Workers at most; None takes as many as fit."""
+    gpus_per_worker: float | None = Field(default=None, ge=0.0)
+    """None takes one where the cluster has any."""
+    cpus_per_worker: float = Field(default=1.0, gt=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster as it is now; Ray may add nodes and lose some.
+
+    Attributes:
+        nodes: machines.
+        cpus: that one worker takes.
+        gpus: that one worker takes.
+        fitting: workers that the nodes have room for, and no more than were asked for.
+        limit: workers at most; None where Ray may add as many as find room.
+    """
+
+    nodes: int
+    cpus: float
+    gpus: float
+    fitting: int
+    limit: int | None
+
+    def __str__(self) -> str:
+        """Return a phrase for people."""
+        each = f"{self.gpus:g} GPU" if self.gpus else f"{self.cpus:g} CPU"
+        nodes = f"{self.nodes} node{'s' * (self.nodes != 1)}"
+        return f"{self.fitting} workers of {each} on {nodes}"
+
+
+@contextmanager
+def connected(settings: ClusterSettings) -> Iterator[Cluster]:
+    """Start or join the cluster that the settings name; afterwards it is left, a local one ended.
+
+    A program that is connected to Ray already stays so.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        ConfigError: there is no such cluster, or this machine cannot hold one worker.
+    """
+    assert settings.cluster is not None
+    ray = import_ray()
+    is_ours = not ray.is_initialized()
+    try:
+        if is_ours:
+            _start(ray, settings.cluster)
+        yield _describe(ray, settings)
+    finally:
+        if is_ours:
+            ray.shutdown()
+
+
+def import_ray() -> Any:
+    """Return the module `ray`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    for variable, value in SERVICE.items():
+        os.environ.setdefault(variable, value)
+    try:
+        import ray
+    except ImportError as error:
+        raise missing_extra("--cluster", "ray", error) from error
+    return ray
+
+
+def find_own_error(error: BaseException) -> AttribError | None:
+    """Return the error of ours that a worker raised, out of what Ray made of it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        cause = getattr(seen, "cause", None)  # Ray's own error takes the class of its cause
+        if isinstance(seen, AttribError) and cause is None:
+            return seen
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    return None
+
+
+def _start(ray: Any, address: str) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address == LOCAL:
+        quiet["include_dashboard"] = False
+    try:
+        _knock(address)
+        with silenced():  # what is wrong is raised
+            ray.init(address=address, **quiet)
+    except ImportError as error:
+        raise missing_extra(f"--cluster {address}", "ray", error) from error
+    except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        raise ConfigError(
+            f"--cluster {address}: there is no such cluster to join ({first_line(error)}). On this "
+            "machine alone: --cluster local; to start one: ray start --head"
+        ) from error
+
+
+def _knock(address: str) -> None:
+    """Connect to a host and port at once, for which Ray would try for minutes.
+
+    Raises:
+        OSError: nobody answers.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+
+
+def _describe(ray: Any, settings: ClusterSettings) -> Cluster:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus, cpus = settings.gpus_per_worker, settings.cpus_per_worker
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU") for node in nodes) else 0.0
+    fitting = sum(_room(node, cpus, gpus) for node in nodes)
+    if fitting == 0 and settings.cluster == LOCAL:
+        [node] = nodes or [{}]
+        raise ConfigError(
+            f"A worker of {cpus:g} CPU and {gpus:g} GPU does not fit this machine, which has "
+            f"{node.get('CPU', 0):g} and {node.get('GPU', 0):g}. Lower --cpus-per-worker or "
+            "--gpus-per-worker."
+        )
+    limit = settings.workers
+    return Cluster(len(nodes), cpus, gpus, min(fitting, limit or fitting), limit)
+
+
+def _room(node: dict[str, float], cpus: float, gpus: float) -> int:
+    """Return how many workers a node has room for."""
+    rooms = [node.get("CPU", 0.0) // cpus]
+    if gpus:
+        rooms.append(node.get("GPU", 0.0) // gpus)
+    return int(min(rooms))
