@@ -10,8 +10,11 @@ from attrib.config import DEFAULT_DATABASE
 from attrib.errors import TrainingError
 from attrib.options import (
     AsJson,
+    ClusterAddress,
+    CpusPerWorker,
     Database,
     Device,
+    GpusPerWorker,
     JudgeConcurrency,
     JudgeKeyEnv,
     JudgeModel,
@@ -19,6 +22,8 @@ from attrib.options import (
     MaxJudgeCalls,
     PrintConfig,
     Quiet,
+    Storage,
+    Workers,
     make_settings,
     print_json,
     show_config,
@@ -212,6 +217,11 @@ def ablate(
         float, typer.Option(help="Share of a GPU's memory for colocated vLLM.", **TRL)
     ] = 0.3,
     device: Device = "auto",
+    cluster: ClusterAddress = None,
+    workers: Workers = None,
+    gpus_per_worker: GpusPerWorker = None,
+    cpus_per_worker: CpusPerWorker = 1.0,
+    storage: Storage = None,
     judge_model: JudgeModel = None,
     judge_url: JudgeUrl = None,
     judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",

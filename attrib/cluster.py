@@ -7,9 +7,10 @@ own progress, warnings and dashboard stay away, and it reports to nobody.
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,14 +82,14 @@ def connected(settings: ClusterSettings) -> Iterator[Cluster]:
     """
     assert settings.cluster is not None
     ray = import_ray()
-    is_ours = not ray.is_initialized()
-    try:
-        if is_ours:
+    with ExitStack() as stack:
+        if not ray.is_initialized():
+            # Ray tells of lost nodes there, whatever it is asked; commands print when all is done.
+            nothing = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nothing))
+            stack.callback(ray.shutdown)
             _start(ray, settings.cluster)
         yield _describe(ray, settings)
-    finally:
-        if is_ours:
-            ray.shutdown()
 
 
 def import_ray() -> Any:
@@ -125,6 +126,7 @@ def _start(ray: Any, address: str) -> None:
         _knock(address)
         with silenced():  # what is wrong is raised
             ray.init(address=address, **quiet)
+        signal.siginterrupt(signal.SIGINT, True)  # Ray leaves waits going on after a Ctrl-C
     except ImportError as error:
         raise missing_extra(f"--cluster {address}", "ray", error) from error
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:

@@ -43,7 +43,8 @@ _TABLES = {
     ),
     "Arms": """
         SELECT experiment_id, role, subset, seed, arm_id, coalesce(status, 'to do') AS status,
-               questions, updates, rollouts, round(wall_seconds) AS seconds
+               CASE status WHEN 'running' THEN detail ELSE '' END AS "where", questions, updates,
+               rollouts, round(wall_seconds) AS seconds
         FROM arm_roles LEFT JOIN training_runs USING (arm_id)
         ORDER BY experiment_id, role, subset, seed, arm_id
     """,
@@ -82,7 +83,7 @@ def study_status(store: Store) -> StudyStatus:
     tables = {title: store.read(sql) for title, sql in _TABLES.items()}
     beside = [
         file.stat().st_size
-        for folder in ("checkpoints", "models")
+        for folder in ("checkpoints", "models", "arms")
         for file in Path(f"{store.path}.{folder}").rglob("*")
         if file.is_file()
     ]

@@ -61,7 +61,8 @@ ClusterAddress = Annotated[
     str | None,
     typer.Option(
         "--cluster",
-        help="Ray: local, auto, or an address such as ray://head:10001; default: this process.",
+        help="Ray: local, auto, or an address such as ray://head:10001; none: this process; "
+        "default: none, and for arms local where there are several GPUs.",
         metavar="ADDRESS",
         **_CLUSTER,
     ),
@@ -73,8 +74,15 @@ GpusPerWorker = Annotated[
     float | None,
     typer.Option(help="GPUs of a worker; default: 1 where the cluster has any.", **_CLUSTER),
 ]
-CpusPerWorker = Annotated[
-    float, typer.Option(help="CPU cores of a worker that takes no GPU.", **_CLUSTER)
+CpusPerWorker = Annotated[float, typer.Option(help="CPU cores of a worker.", **_CLUSTER)]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or URL that every node sees, for checkpoints; default: beside the study, "
+        "if local.",
+        metavar="PLACE",
+        **_CLUSTER,
+    ),
 ]
 
 

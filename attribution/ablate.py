@@ -1,12 +1,15 @@
 """The ablation: plan the arms, run those that are not done, measure what they gained.
 
 Owns the order of things and the reuse of finished runs. Runs are made one after another in this
-process, seed by seed, so that whole comparisons exist early; a failed run does not stop the others,
-and a killed one goes on from its last checkpoint.
+process, seed by seed, so that whole comparisons exist early, or several at once on a cluster; a
+failed run does not stop the others, and a killed one goes on from its last checkpoint.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from attrib.attribution.arms import Arm, plan_arms, plan_base, plan_coalitions
 from attrib.attribution.budget import Budget, BudgetKind
@@ -18,8 +21,9 @@ from attrib.attribution.plan import FINISHED, AblationPlan, make_plan, probe_bas
 from attrib.attribution.runs import Runner, free_disk
 from attrib.attribution.settings import AblateSettings, Design, Keep, Method
 from attrib.attribution.subsets import all_parts, choose_subsets
-from attrib.attribution.trainers import TRL
+from attrib.attribution.trainers import NATIVE, TRL
 from attrib.attribution.trl_checks import refuse_uneven
+from attrib.cluster import LOCAL, NONE
 from attrib.errors import ConfigError, StoreError
 from attrib.progress import say
 from attrib.roles import Role
@@ -75,26 +79,27 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         experiment = set_up(store, settings)
         arms = _plan_arms(store, experiment, settings)
         register(store, experiment, arms, settings)
-        plan = _estimate(store, experiment, arms, settings)
+        cluster = _choose_cluster(settings)
+        plan = _estimate(store, experiment, arms, settings, is_here=cluster is None)
         announce(plan)
         _refuse_full_disk(store, plan)
         runner = Runner(store, experiment, settings)
         _say_what_is_not_kept(runner, plan, settings)
-        failed: list[str] = []
-        effects: list[Effect] = []
         for planned in plan.runs:
             if not planned.is_owed:  # a kill may have come between the last write and this
                 runner.clean_up(planned.arm)
-            elif planned.arm.role is Role.IMPORTED:
-                assert settings.import_arm is not None
-                runner.measure_imported(planned.arm, settings.import_arm)
-            elif not runner.run(planned.arm):
-                failed.append(planned.arm.name)
-            if planned.is_owed or planned is plan.runs[-1]:
-                # After every run: a report made meanwhile, or after a kill, shows what there is.
-                effects = _estimate_again(store, experiment)
-        for summary in runner.grading_summaries:
-            say(summary)
+        if cluster is None:
+            ended = _run_here(runner, plan, settings)
+        else:
+            where = settings.model_copy(update={"cluster": cluster})
+            ended = _run_there(store, experiment, where, runner, plan)
+        failed: list[str] = []
+        effects = [] if plan.owed else _estimate_again(store, experiment)
+        for arm, is_done in ended:
+            if not is_done:
+                failed.append(arm.name)
+            # After every run: a report made meanwhile, or after a kill, shows what there is.
+            effects = _estimate_again(store, experiment)
         statuses = _read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,
@@ -106,6 +111,57 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
             ),
             effects=tuple(effects),
         )
+
+
+def _choose_cluster(settings: AblateSettings) -> str | None:
+    """Return which cluster runs the arms; None for this process.
+
+    Where nobody has said, and this machine has several GPUs, each gets an arm.
+    """
+    if settings.cluster is not None:
+        return None if settings.cluster == NONE else settings.cluster
+    is_free = settings.device == "auto" and settings.trainer == NATIVE
+    if not is_free or torch.cuda.device_count() < 2:
+        return None
+    if importlib.util.find_spec("ray") is None:
+        say("Only one GPU is used. One arm on each: pip install 'attrib[ray]'")
+        return None
+    return LOCAL
+
+
+def _run_here(
+    runner: Runner, plan: AblationPlan, settings: AblateSettings
+) -> Iterator[tuple[Arm, bool]]:
+    """Run what is owed one after another; yield each arm, and whether it succeeded."""
+    for planned in plan.owed:
+        if planned.arm.role is Role.IMPORTED:
+            assert settings.import_arm is not None
+            runner.measure_imported(planned.arm, settings.import_arm)
+            yield planned.arm, True
+        else:
+            yield planned.arm, runner.run(planned.arm)
+    for summary in runner.grading_summaries:
+        say(summary)
+
+
+def _run_there(
+    store: Store,
+    experiment: Experiment,
+    settings: AblateSettings,
+    runner: Runner,
+    plan: AblationPlan,
+) -> Iterator[tuple[Arm, bool]]:
+    """Run what is owed on a cluster; yield each arm as it ends, and whether it succeeded."""
+    from attrib.attribution.cluster_arms import run_on_cluster
+
+    if plan.owed:
+        arms = [planned.arm for planned in plan.owed]
+        for ended in run_on_cluster(store, experiment, settings, arms):
+            if ended.is_done:
+                runner.clean_up(ended.arm)  # begun in this process once
+            for sentence in ended.said:
+                say(f"{ended.arm.name}: {sentence}")
+            yield ended.arm, ended.is_done
 
 
 def _check(settings: AblateSettings) -> None:
@@ -176,9 +232,14 @@ def _plan_arms(store: Store, experiment: Experiment, settings: AblateSettings) -
 
 
 def _estimate(
-    store: Store, experiment: Experiment, arms: Sequence[Arm], settings: AblateSettings
+    store: Store,
+    experiment: Experiment,
+    arms: Sequence[Arm],
+    settings: AblateSettings,
+    *,
+    is_here: bool = True,
 ) -> AblationPlan:
-    """Return the plan, with times where something is to be trained."""
+    """Return the plan, with times where something is to be trained in this process."""
     statuses = _read_statuses(store)
     owed = [
         arm
@@ -186,7 +247,7 @@ def _estimate(
         if statuses.get(arm.arm_id) not in FINISHED and arm.role not in (Role.BASE, Role.IMPORTED)
     ]
     probe = None
-    if owed and settings.trainer != TRL:  # what it takes, nothing here can tell
+    if owed and is_here and settings.trainer != TRL:  # what it takes, nothing here can tell
         say("Measuring what a run takes …")
         probe = probe_base(Runner(store, experiment, settings), owed[0], experiment.evaluation)
     return make_plan(

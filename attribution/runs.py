@@ -296,10 +296,20 @@ class Runner:
         return Responder(TreeEngine(language_model), sample_set, language_model.tokenizer)
 
     def _checkpoint_of(self, arm: Arm) -> Path:
-        return Path(f"{self._store.path}.checkpoints") / f"{arm.arm_id}.safetensors"
+        return checkpoints_of(self._store) / f"{arm.arm_id}.safetensors"
 
     def _kept_folder(self, arm: Arm) -> Path:
-        return Path(f"{self._store.path}.models") / arm.arm_id
+        return models_of(self._store) / arm.arm_id
+
+
+def checkpoints_of(store: Store) -> Path:
+    """Return the folder of the checkpoints of arms that are not done."""
+    return Path(f"{store.path}.checkpoints")
+
+
+def models_of(store: Store) -> Path:
+    """Return the folder of the weights that are kept, a folder each arm."""
+    return Path(f"{store.path}.models")
 
 
 def free_disk(store: Store) -> int:

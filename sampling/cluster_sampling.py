@@ -148,7 +148,7 @@ def _run(
     tasks = _cut(owed, cluster.fitting)
     try:
         for table in _map(cluster, worker, tasks).iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=1
+            batch_size=None, batch_format="pyarrow", prefetch_batches=0
         ):
             yield _Batch.unpack(table)
     except GeneratorExit:

@@ -86,7 +86,7 @@ class RolloutWriter:
         self._sample_set_id = sample_set_id
         self._waiting: list[pl.DataFrame] = []
         self._rows = 0
-        self._write_at = time.monotonic() + SECONDS_BETWEEN_WRITES
+        self._write_at = time.monotonic()
 
     def add(self, rows: pl.DataFrame) -> None:
         """Take rollouts of whole questions; write if the last time is long enough ago."""

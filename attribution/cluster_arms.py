@@ -1,0 +1,261 @@
+"""Arms on a cluster: each is one task of Ray, and this process alone writes to the study.
+
+Owns which arms are given to Ray, how the study learns of them, and what becomes of one whose node
+is lost: Ray runs its task again elsewhere, where it goes on from storage. The base comes first,
+since every arm is measured on the phrasings that it used. An arm that cannot be run is marked
+failed and leaves the others alone.
+"""
+
+import platform
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from attrib.attribution.arm_rows import ArmRows, load_rows, put_rows
+from attrib.attribution.arm_task import MODELS, ROWS, SNAPSHOT, Job, Report, run_job
+from attrib.attribution.arms import Arm
+from attrib.attribution.experiment import Experiment
+from attrib.attribution.ledger import begin_run, end_run
+from attrib.attribution.runs import models_of
+from attrib.attribution.settings import AblateSettings
+from attrib.attribution.storage import Storage
+from attrib.cluster import LOCAL, Cluster, connected, find_own_error, import_ray
+from attrib.errors import AttribError, ConfigError, StoreError, TrainingError, first_line
+from attrib.progress import say, track
+from attrib.roles import Role
+from attrib.store import Store
+
+MOST_LOSSES = 20  # of nodes or processes under one arm
+SECONDS_BETWEEN_LOOKS = 1.0
+SECONDS_TO_ANSWER = 5.0  # the board, while its node may be lost
+SECONDS_BETWEEN_NOTES = 2.0  # of how far arms have come
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An arm that was run, and whether it succeeded."""
+
+    arm: Arm
+    is_done: bool
+    said: tuple[str, ...]
+    """What its graders took."""
+
+
+def find_storage(settings: AblateSettings, store: Store) -> Storage:
+    """Return where arms keep what they could go on from.
+
+    Raises:
+        ConfigError: none is named, and there is more than this machine.
+    """
+    if settings.storage is not None:
+        return Storage.of(settings.storage)
+    if settings.cluster != LOCAL:
+        raise ConfigError(
+            f"--cluster {settings.cluster} needs --storage: a folder that every node sees, by path "
+            "or by a URL such as s3://bucket/study."
+        )
+    return Storage.of(f"{store.path}.arms")
+
+
+def run_on_cluster(
+    store: Store, experiment: Experiment, settings: AblateSettings, arms: Sequence[Arm]
+) -> Iterator[Ended]:
+    """Run arms on the cluster that the settings name; yield each as it ends, stored already.
+
+    Only inside `store.writing`.
+
+    Raises:
+        ConfigError: there is no such cluster, or no storage.
+        AttribError: the base could not be measured.
+    """
+    storage = find_storage(settings, store).below(experiment.experiment_id)
+    base = [arm for arm in arms if arm.role is Role.BASE]
+    others = [arm for arm in arms if arm.role is not Role.BASE]
+    with connected(settings) as cluster, track("Arms", len(arms), "arms") as advance:
+        say(f"{len(arms)} arms on {cluster} …")
+        driver = _Driver(store, experiment, settings, storage, cluster)
+        for part in filter(None, (base, others)):
+            storage.push(store.path, SNAPSHOT)  # the second holds the phrasings of the base
+            for ended in driver.run(part):
+                advance(1)
+                yield ended
+    if not driver.has_failures:  # what failed may go on from its state
+        storage.remove()
+
+
+class _Board:
+    """An actor that knows how far each arm has come."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, Report] = {}
+
+    def tell(self, report: Report) -> None:
+        self._reports[report.arm_id] = report
+
+    def read(self) -> list[Report]:
+        return list(self._reports.values())
+
+
+class _Driver:
+    """Gives arms to Ray and writes down what comes of them."""
+
+    def __init__(
+        self,
+        store: Store,
+        experiment: Experiment,
+        settings: AblateSettings,
+        storage: Storage,
+        cluster: Cluster,
+    ) -> None:
+        self._ray = import_ray()
+        self._store, self._storage, self._cluster = store, storage, cluster
+        self._experiment_id = experiment.experiment_id
+        self._settings = _for_nodes(settings, experiment)
+        self._board: Any = self._ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
+        self._run: Any = self._ray.remote(
+            num_cpus=cluster.cpus,
+            num_gpus=cluster.gpus,
+            max_retries=MOST_LOSSES,
+        )(_run_job)
+        self._running: dict[Any, Arm] = {}
+        self._known: dict[str, Report] = {}
+        self._note_at = 0.0
+        self.has_failures = False
+
+    def run(self, arms: Sequence[Arm]) -> Iterator[Ended]:
+        """Run the arms, at most as many at once as there may be workers."""
+        waiting = list(arms)
+        while waiting or self._running:
+            while waiting and len(self._running) < (self._cluster.limit or len(arms)):
+                self._submit(waiting.pop(0))
+            ended, _ = self._ray.wait(list(self._running), timeout=SECONDS_BETWEEN_LOOKS)
+            self._note()
+            for task in ended:
+                yield self._end(self._running.pop(task), task)
+
+    def _submit(self, arm: Arm) -> None:
+        job = Job.of(arm, self._experiment_id, self._settings, self._storage)
+        self._running[self._run.remote(job, self._board)] = arm
+
+    def _note(self) -> None:
+        """Store how far arms have come, and where they are."""
+        if time.monotonic() < self._note_at:
+            return
+        running = {arm.arm_id: arm for arm in self._running.values()}
+        new = [one for one in self._ask() if one.arm_id in running and one not in self._told]
+        for report in new:
+            before = self._known.get(report.arm_id)
+            if before is None:
+                begin_run(self._store, running[report.arm_id])
+            if before is None or before.node != report.node:
+                at = f", from update {report.updates}" if report.updates else ""
+                say(f"{running[report.arm_id].name}: on {report.node}{at}.")
+            self._known[report.arm_id] = report
+        if new:
+            with self._store.transaction() as transaction:
+                transaction.update("training_runs", "arm_id", _to_rows(new))
+        self._note_at = time.monotonic() + SECONDS_BETWEEN_NOTES
+
+    @property
+    def _told(self) -> list[Report]:
+        return list(self._known.values())
+
+    def _ask(self) -> list[Report]:
+        """Return what arms have told; nothing where the board's node was lost: they tell again."""
+        try:
+            reports: list[Report] = self._ray.get(
+                self._board.read.remote(), timeout=SECONDS_TO_ANSWER
+            )
+        except self._ray.exceptions.RayError:
+            return []
+        return reports
+
+    def _end(self, arm: Arm, task: Any) -> Ended:
+        try:
+            said = tuple(self._ray.get(task))
+            rows = self._fetch(arm)
+        except self._ray.exceptions.RayError as error:
+            own = find_own_error(error)
+            return self._fail(arm, own or TrainingError(f"its process died: {first_line(error)}"))
+        except AttribError as error:
+            return self._fail(arm, error)
+        with self._store.transaction() as transaction:
+            put_rows(transaction, rows)
+        if rows.status == "failed":
+            say(f"{arm.name} failed: {rows.detail}")
+            self.has_failures = True
+            return Ended(arm, False, said)
+        if rows.status == "exhausted":
+            say(f"{arm.name} is exhausted: {rows.detail}.")
+        self._storage.below(arm.arm_id).remove()
+        return Ended(arm, True, said)
+
+    def _fail(self, arm: Arm, error: AttribError) -> Ended:
+        if arm.role is Role.BASE:
+            raise error
+        say(f"{arm.name} failed: {error}")
+        self.has_failures = True
+        begin_run(self._store, arm)
+        with self._store.transaction() as transaction:
+            end_run(transaction, arm, "failed", str(error))
+        return Ended(arm, False, ())
+
+    def _fetch(self, arm: Arm) -> ArmRows:
+        """Return an arm's rows out of storage, and put the weights that are kept of it in place.
+
+        Raises:
+            StoreError: storage does not hold them.
+        """
+        storage = self._storage.below(arm.arm_id)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / ROWS
+            if not storage.pull(ROWS, file):
+                raise StoreError(f"{storage.url} holds no {ROWS}. Is it there on every node?")
+            rows = load_rows(file, arm.arm_id)
+        for name in storage.names():
+            kind, _, rest = name.partition("/")
+            if kind == MODELS:
+                storage.pull(name, models_of(self._store) / rest)
+        return rows
+
+
+def _run_job(job: Job, board: Any) -> list[str]:
+    """Run a job on the node where Ray calls this."""
+    node = import_ray().get_runtime_context().get_node_id()
+    return run_job(job, f"{platform.node()} ({node[:8]})", board.tell.remote)
+
+
+def _for_nodes(settings: AblateSettings, experiment: Experiment) -> AblateSettings:
+    """Return the settings of a run on a node, where other paths lead nowhere."""
+    model, imported = settings.model, settings.import_arm
+    if model is not None and Path(model).is_dir():
+        model = str(Path(model).resolve())
+    return settings.model_copy(
+        update={
+            "cluster": None,
+            "storage": None,
+            "bucketing": experiment.bucketing.bucketing_id,
+            "model": model,
+            "import_arm": imported and imported.resolve(),
+        }
+    )
+
+
+def _to_rows(reports: Sequence[Report]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "arm_id": report.arm_id,
+                "detail": f"on {report.node}",
+                "updates": report.updates,
+                "rollouts": report.rollouts,
+                "wall_seconds": report.seconds,
+            }
+            for report in reports
+        ]
+    )
