@@ -6,7 +6,7 @@ the arm makes room.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,9 @@ from attrib.store import Store, Transaction
 
 _OF_ARMS = ("updates", "visits", "milestones", "evaluations", "masses", "phrasings")
 _RUN = "SELECT * EXCLUDE created_at FROM training_runs WHERE arm_id = $arm_id"
+_PROVENANCE = "FROM provenance WHERE made_id = $arm_id"
 _CHANGING = ("arm_id", "status", "detail", "updates", "rollouts", "wall_seconds")
+_MADE = ["made_id", "command", "environment_id"]
 _VERDICT = ["question_id", "answers_hash", "text", "truncated", "grader"]
 
 
@@ -27,11 +29,17 @@ class ArmRows:
         run: its row of `training_runs`.
         tables: its rows of the tables that name arms.
         verdicts: on what it said.
+        provenance: the machines and versions that it ran on.
     """
 
     run: pl.DataFrame
     tables: Mapping[str, pl.DataFrame]
     verdicts: pl.DataFrame
+    provenance: pl.DataFrame
+
+    def made_by(self, command: str) -> "ArmRows":
+        """Return the rows of a run that `command` has given to the machines it ran on."""
+        return replace(self, provenance=self.provenance.with_columns(command=pl.lit(command)))
 
     @property
     def status(self) -> str:
@@ -67,6 +75,7 @@ def take_rows(store: Store, arm_id: str, known_verdicts: int = 0) -> ArmRows | N
             for table in _OF_ARMS
         },
         verdicts=store.read("FROM verdicts WHERE rowid >= $known", known=known_verdicts),
+        provenance=store.read(_PROVENANCE, arm_id=arm_id),
     )
 
 
@@ -77,6 +86,7 @@ def put_rows(transaction: Transaction, rows: ArmRows) -> None:
         transaction.execute(f"DELETE FROM {table} WHERE arm_id = $arm_id", arm_id=arm_id)
         transaction.append(table, frame)
     transaction.append("verdicts", rows.verdicts, unless_present=_VERDICT)
+    transaction.append("provenance", rows.provenance, unless_present=_MADE)
     transaction.append("training_runs", rows.run, unless_present=["arm_id"])
     transaction.update("training_runs", "arm_id", rows.run.select(_CHANGING))
 

@@ -20,7 +20,7 @@ from attrib.attribution.arm_rows import ArmRows, load_rows, put_rows
 from attrib.attribution.arm_task import MODELS, ROWS, SNAPSHOT, Job, Report, run_job
 from attrib.attribution.arms import Arm
 from attrib.attribution.experiment import Experiment
-from attrib.attribution.ledger import begin_run, end_run
+from attrib.attribution.ledger import end_run, mark_running
 from attrib.attribution.runs import models_of
 from attrib.attribution.settings import AblateSettings
 from attrib.attribution.storage import Storage
@@ -28,6 +28,7 @@ from attrib.cluster import LOCAL, Cluster, connected, find_own_error, import_ray
 from attrib.errors import AttribError, ConfigError, StoreError, TrainingError, first_line
 from attrib.progress import say, track
 from attrib.roles import Role
+from attrib.settings import command_line
 from attrib.store import Store
 
 MOST_LOSSES = 20  # of nodes or processes under one arm
@@ -116,6 +117,7 @@ class _Driver:
         self._store, self._storage, self._cluster = store, storage, cluster
         self._experiment_id = experiment.experiment_id
         self._settings = _for_nodes(settings, experiment)
+        self._command = command_line("ablate", settings, store.path)
         self._board: Any = self._ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
         self._run: Any = self._ray.remote(
             num_cpus=cluster.cpus,
@@ -151,7 +153,8 @@ class _Driver:
         for report in new:
             before = self._known.get(report.arm_id)
             if before is None:
-                begin_run(self._store, running[report.arm_id])
+                with self._store.transaction() as transaction:
+                    mark_running(transaction, running[report.arm_id])
             if before is None or before.node != report.node:
                 at = f", from update {report.updates}" if report.updates else ""
                 say(f"{running[report.arm_id].name}: on {report.node}{at}.")
@@ -185,7 +188,7 @@ class _Driver:
         except AttribError as error:
             return self._fail(arm, error)
         with self._store.transaction() as transaction:
-            put_rows(transaction, rows)
+            put_rows(transaction, rows.made_by(self._command))
         if rows.status == "failed":
             say(f"{arm.name} failed: {rows.detail}")
             self.has_failures = True
@@ -200,8 +203,8 @@ class _Driver:
             raise error
         say(f"{arm.name} failed: {error}")
         self.has_failures = True
-        begin_run(self._store, arm)
         with self._store.transaction() as transaction:
+            mark_running(transaction, arm)
             end_run(transaction, arm, "failed", str(error))
         return Ended(arm, False, ())
 

@@ -110,15 +110,20 @@ class Update:
 def begin_run(store: Store, arm: Arm, command: str) -> None:
     """Mark a run as running, by `command`, here; what an earlier attempt had done stays."""
     with store.transaction() as transaction:
-        transaction.execute(
-            _BEGIN,
-            arm_id=arm.arm_id,
-            method=arm.params["method"],
-            seed=arm.seed,
-            params=canonical_json(dict(arm.params)),
-            questions=len(arm.questions),
-        )
+        mark_running(transaction, arm)
         record_work(transaction, arm.arm_id, command)
+
+
+def mark_running(transaction: Transaction, arm: Arm) -> None:
+    """Mark a run as running, wherever."""
+    transaction.execute(
+        _BEGIN,
+        arm_id=arm.arm_id,
+        method=arm.params["method"],
+        seed=arm.seed,
+        params=canonical_json(dict(arm.params)),
+        questions=len(arm.questions),
+    )
 
 
 def end_run(transaction: Transaction, arm: Arm, status: str, detail: str = "") -> None:

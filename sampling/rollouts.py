@@ -263,6 +263,6 @@ def _register(
             command=row["command"],
             id=sample_set.sample_set_id,
         )
-        if responder is not None:
+        if drawing is not None:
             command = command_line("sample", settings, store.path)
             record_work(transaction, sample_set.sample_set_id, command)
