@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from attrib import data_command, grade_command
+from attrib import attribute_command, data_command, grade_command
 from attrib.ablate_command import ablate
 from attrib.analyze_command import analyze
 from attrib.command_group import CommandGroup
@@ -241,6 +241,7 @@ def bucket(
 
 app.command()(analyze)
 app.command()(ablate)
+app.add_typer(attribute_command.app, name="attribute")
 app.add_typer(data_command.app, name="data")
 app.add_typer(grade_command.app, name="grade")
 

@@ -43,6 +43,7 @@ _POSITION = """
     FROM updates WHERE arm_id = $arm_id AND step <= $step
 """
 _WITH_STEPS = ("updates", "milestones", "evaluations")
+_WITH_VISITS = ("visits", "visit_scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,10 +243,11 @@ def forget_after(store: Store, arm: Arm, position: Position) -> None:
                 arm_id=arm.arm_id,
                 step=position.step,
             )
-        transaction.execute(
-            "DELETE FROM visits WHERE arm_id = $arm_id AND visit >= $visit",
-            arm_id=arm.arm_id,
-            visit=position.visit,
-        )
+        for table in _WITH_VISITS:
+            transaction.execute(
+                f"DELETE FROM {table} WHERE arm_id = $arm_id AND visit >= $visit",
+                arm_id=arm.arm_id,
+                visit=position.visit,
+            )
         transaction.execute("DELETE FROM masses WHERE arm_id = $arm_id", arm_id=arm.arm_id)
         set_cost(transaction, arm, position)

@@ -14,7 +14,7 @@ steps on the same batch, are clipped against it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -138,19 +138,26 @@ class TreeLoss(ABC):
     def backward(self) -> list[GroupGradient]:
         """Run the passes; return what each group of the batch contributed, in its order."""
         gradients = [NO_GRADIENT] * self._groups
-        places = iter(self._places)
-        for index, forest in enumerate(self._forests):
-            logprob_K = self._policy.logprobs(forest, self.temperature)
-            loss_F = self._group_losses(index, forest, logprob_K)
+        for forest, (places, loss_F) in zip(self._forests, self.losses(), strict=True):
             loss_F.sum().backward()  # type: ignore[no-untyped-call]
-            for place_in_forest, loss in enumerate(loss_F.detach().tolist()):
-                place = next(places)
+            for place_in_forest, (place, loss) in enumerate(
+                zip(places, loss_F.detach().tolist(), strict=True)
+            ):
                 gradients[place] = GroupGradient(
                     loss=loss,
                     tokens=forest.count_targets(place_in_forest),
                     weight=self._weight_of(place),
                 )
         return gradients
+
+    def losses(self) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """Yield, forward by forward, the places of groups in the batch and their losses.
+
+        Places are those of the groups that take part; the losses carry gradients.
+        """
+        for index, forest in enumerate(self._forests):
+            logprob_K = self._policy.logprobs(forest, self.temperature)
+            yield self._places_in(index), self._group_losses(index, forest, logprob_K)
 
     @abstractmethod
     def _group_losses(self, index: int, forest: Forest, logprob_K: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ from attrib.attribution.visits import FreshRollouts, StoredGroups, visits_from
 from attrib.errors import TrainingError
 from attrib.progress import track
 from attrib.sampling.verdicts import Verdicts
-from attrib.store import Store
+from attrib.store import Store, Transaction
 
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 ROLLOUTS_AT_ONCE = 128  # of one call of the engine: enough nodes to fill its steps
@@ -190,11 +190,17 @@ class Trainer:
             seconds=before.seconds + seconds,
         )
         with run.store.transaction() as transaction:
-            record_batch(transaction, run.arm, batch, update, self._position, seconds)
-            run.verdicts.write(transaction)
+            self._record(transaction, batch, update, seconds)
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_CHECKPOINTS:
             self._save()
         return batch
+
+    def _record(
+        self, transaction: Transaction, batch: Batch, update: Update, seconds: float
+    ) -> None:
+        """Store a batch with what it gave and cost."""
+        record_batch(transaction, self._run.arm, batch, update, self._position, seconds)
+        self._run.verdicts.write(transaction)
 
     def _fill(self) -> Batch:
         """Visit questions, some at a time, until the batch is filled or nothing is left to spend.
@@ -251,7 +257,7 @@ class Trainer:
         first = Update(tuple(NO_GRADIENT for _ in used))
         if not informative:
             return first
-        loss = self._make_loss(used)
+        loss = self._make_loss(used, self._run.tokens_at_once)
         parameters = list(self._trained.values())
         self._set_learning_rate(position)
         for inner in range(self._settings.inner_epochs):
@@ -262,6 +268,7 @@ class Trainer:
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, largest))
             if not np.isfinite(norm):
                 self._stop(position.step, f"the gradient norm is {norm}", inner)
+            self._before_step(used, norm)
             self._optimizer.step()
             if inner == 0:
                 first = Update(tuple(gradients), norm, informative)
@@ -269,10 +276,13 @@ class Trainer:
             self._stop(position.step, "the weights after it are not finite", inner)
         return first
 
-    def _make_loss(self, used: Sequence[Visit]) -> TreeLoss:
+    def _before_step(self, used: Sequence[Visit], norm: float) -> None:
+        """Look at the clipped gradient of a batch, of this norm before; here there is no need."""
+
+    def _make_loss(self, used: Sequence[Visit], at_once: int) -> TreeLoss:
+        """Return the loss of a batch, in forwards of about `at_once` distinct tokens."""
         settings, run = self._settings, self._run
         groups = [visit.group for visit in used]
-        at_once = run.tokens_at_once
         if settings.method is Method.GRPO:
             return PolicyGradient(
                 run.policy,

@@ -46,6 +46,7 @@ COMMAND_LINE = {
     "__main__",
     "ablate_command",
     "analyze_command",
+    "attribute_command",
     "cli",
     "command_group",
     "data_command",
@@ -61,6 +62,7 @@ COMMAND_LINE = {
     "study",
     "tables",
     "tables_analysis",
+    "tables_attribution",
     "tables_data",
 }
 """The uppermost layer, which may import everything; the empty name is `attrib` itself."""
@@ -72,6 +74,7 @@ ONLY_IN = {
     "typer": {
         "attrib.ablate_command",
         "attrib.analyze_command",
+        "attrib.attribute_command",
         "attrib.cli",
         "attrib.command_group",
         "attrib.data_command",

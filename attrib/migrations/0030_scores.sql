@@ -1,0 +1,46 @@
+-- What every training question contributed, by method, and arms that are trained to check it.
+
+-- What an arm's questions were scored with; asked for with other settings, scores are made anew.
+CREATE TABLE attributions (
+    arm_id       VARCHAR NOT NULL,
+    method       VARCHAR NOT NULL,
+    params       JSON NOT NULL,
+    projection_r DOUBLE,           -- of visits: correlation of projected scores with exact ones; NULL where nothing is projected
+    seconds      DOUBLE NOT NULL,
+    created_at   TIMESTAMPTZ NOT NULL DEFAULT now()
+);
+
+CREATE TABLE visit_scores (
+    arm_id       VARCHAR NOT NULL,
+    method       VARCHAR NOT NULL,
+    visit        BIGINT NOT NULL,
+    question_id  VARCHAR NOT NULL,
+    evaluated_on VARCHAR NOT NULL, -- held-out | held-out:relation=… ; while a run is repeated question=ID
+    score        DOUBLE NOT NULL
+);
+
+CREATE TABLE question_scores (
+    arm_id       VARCHAR NOT NULL,
+    method       VARCHAR NOT NULL,
+    question_id  VARCHAR NOT NULL,
+    evaluated_on VARCHAR NOT NULL,
+    score        DOUBLE NOT NULL   -- sum over visits; 0 for a question that took no part
+);
+
+CREATE TABLE pair_scores (
+    arm_id      VARCHAR NOT NULL,
+    method      VARCHAR NOT NULL,
+    question_id VARCHAR NOT NULL,
+    held_out_id VARCHAR NOT NULL,
+    score       DOUBLE NOT NULL
+);
+
+-- Arms that check scores: not part of what the experiment compares, so not among its `arm_roles`.
+CREATE TABLE retrainings (
+    experiment_id VARCHAR NOT NULL,
+    arm_id        VARCHAR NOT NULL,
+    role          VARCHAR NOT NULL, -- random-subset | keep | remove
+    method        VARCHAR NOT NULL, -- that ranked the questions; random for random-subset
+    fraction      DOUBLE NOT NULL,  -- of the training questions
+    seed          BIGINT NOT NULL
+);

@@ -1,0 +1,201 @@
+"""Scores of visits: what each step's pull from one question did to held-out performance.
+
+The score of visit v, used in update t, towards held-out question q is
+
+    -η_t · c_t · ⟨∇L_v(θ_t), D_t ∇f_q(θ_c)⟩,
+
+the first-order change of f_q that the visit's part of the update brings about. L_v is the visit's
+part of the batch's GRPO loss with the advantages and weights it was trained with, η_t the learning
+rate, c_t the factor by which the batch's gradient was clipped, f_q the performance on q, θ_c the
+weights at the last checkpoint at or before t. D is the identity (`tracin`), or Adam's
+1 / (sqrt(v̂_t) + ε) with the second moment as the optimiser uses it in this very update
+(`tracin-adam`). A question's score is the sum over its visits.
+
+Source: TracIn, Pruthi et al. 2020, arXiv 2002.08484, section 3. What differs: the loss of an
+example is the on-policy gradient of a reward, whose rollouts are drawn anew at every visit, so that
+a score is one draw of a random quantity; training gradients are taken at every update, those of
+held-out questions at checkpoints only; η_t carries the clipping; momentum is ignored, which moves
+an effect to later updates but hardly changes its size.
+
+The score towards the mean of all held-out questions is exact; those towards single ones use
+projected gradients, and both are kept, so that the error of the projection is known.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from attrib.attribution.checkpoint import Position
+from attrib.attribution.effect import HELD_OUT
+from attrib.attribution.groups import Group
+from attrib.attribution.held_out_gradients import (
+    HeldOutGradients,
+    Target,
+    find_gradients,
+    load_gradients,
+    save_gradients,
+)
+from attrib.attribution.ledger import Batch, Update, Visit, record_milestone
+from attrib.attribution.projection import Projection
+from attrib.attribution.score_methods import ScoreMethod
+from attrib.attribution.trainer import Outcome, Run, Trainer
+from attrib.errors import StoreError, TrainingError
+from attrib.store import Transaction
+
+QUESTION = "question="  # before the id of a single held-out question
+CLIP_OFFSET = 1e-6  # torch's clip_grad_norm_ divides by the norm and this
+
+Gradient = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What visits are scored towards, and how.
+
+    Attributes:
+        methods: `tracin` and `tracin-adam`, or one of them.
+        held_out: accepted answers of the Q held-out questions.
+        target: what is differentiated of them.
+        projection: of gradients.
+        gradients_at: the file in which held-out gradients wait.
+        ledger: of every visit the run made the first time, its question and its right rollouts.
+    """
+
+    methods: tuple[ScoreMethod, ...]
+    held_out: tuple[Group, ...]
+    target: Target
+    projection: Projection
+    gradients_at: Path
+    ledger: Mapping[int, tuple[str, int]]
+
+
+class ScoringTrainer(Trainer):
+    """Trains an arm once more, step for step as the first time, and scores its visits.
+
+    The fractions at which a run is evaluated are its checkpoints here; the first is the base.
+    """
+
+    def __init__(self, run: Run, scoring: Scoring) -> None:
+        """Set up as for training; `run.store` is the replay's own."""
+        super().__init__(run, self._refresh)
+        self._scoring = scoring
+        self._gradients: HeldOutGradients | None = None
+        self._scores: list[pl.DataFrame] = []
+
+    def train(self) -> Outcome:
+        """Repeat the run; `Trainer.train` says more.
+
+        Raises:
+            TrainingError: it does not go as it went the first time.
+            StoreError: the file of held-out gradients is gone or damaged.
+        """
+        found = load_gradients(self._scoring.gradients_at, list(self._trained.values()))
+        if found is not None and found.step <= self._position.step:
+            self._gradients = found
+        elif self._position.step == 0:
+            self._find_gradients()
+        else:
+            raise StoreError(
+                f"The held-out gradients {self._scoring.gradients_at} are gone or damaged. Delete "
+                f"{self._run.checkpoint} to start the replay again."
+            )
+        return super().train()
+
+    def _find_gradients(self) -> None:
+        started, scoring = time.monotonic(), self._scoring
+        self._gradients = find_gradients(
+            self._run.policy,
+            scoring.held_out,
+            scoring.target,
+            scoring.projection,
+            self._position.step,
+        )
+        save_gradients(scoring.gradients_at, self._gradients)
+        seconds = self._position.seconds + time.monotonic() - started
+        self._position = replace(self._position, seconds=seconds)
+
+    def _refresh(self, position: Position, fraction: float) -> None:
+        """Take the held-out gradients anew, unless nothing is left to be scored with them."""
+        if self._budget.used(position) < self._budget.total(self._questions):
+            self._find_gradients()
+        with self._run.store.transaction() as transaction:
+            record_milestone(transaction, self._run.arm, fraction, position)
+
+    def _before_step(self, used: Sequence[Visit], norm: float) -> None:
+        """Score the visits of a batch, at the weights that the step starts from."""
+        scoring, held_out = self._scoring, self._gradients
+        assert held_out is not None
+        clipping = min(1.0, self._settings.max_gradient_norm / (norm + CLIP_OFFSET))
+        [group] = self._optimizer.param_groups
+        rate = -float(group["lr"]) * clipping
+        preconditioners = {
+            method: self._second_moment_scale() if method is ScoreMethod.TRACIN_ADAM else None
+            for method in scoring.methods
+        }
+        for place, gradient in self._visit_gradients(used):
+            for method, scale in preconditioners.items():
+                scaled = gradient if scale is None else torch._foreach_mul(gradient, scale)
+                exact = sum(torch.sum(a * b) for a, b in zip(scaled, held_out.mean, strict=True))
+                score_Q = held_out.projected_QD @ scoring.projection.project(scaled)
+                scores = [rate * float(exact), *(rate * score_Q).tolist()]
+                self._scores.append(self._to_rows(method, used[place], scores))
+
+    def _visit_gradients(self, used: Sequence[Visit]) -> Iterator[tuple[int, Gradient]]:
+        """Yield the place of each visit that takes part, and its part of the batch's gradient."""
+        weights = list(self._trained.values())
+        for places, loss_F in self._make_loss(used, at_once=1).losses():
+            [place] = places
+            yield place, torch.autograd.grad(loss_F.sum(), weights, materialize_grads=True)
+
+    def _second_moment_scale(self) -> Gradient:
+        """Return 1 / (sqrt(v̂) + ε) of every weight, with v̂ as the coming step will use it."""
+        [group] = self._optimizer.param_groups
+        beta2, scales = group["betas"][1], []
+        for weight in self._trained.values():
+            assert weight.grad is not None
+            state = self._optimizer.state[weight]
+            steps = int(state["step"]) + 1 if state else 1
+            moment = (1 - beta2) * weight.grad.square()
+            if state:
+                moment += beta2 * state["exp_avg_sq"]
+            scales.append((moment / (1 - beta2**steps)).sqrt_().add_(group["eps"]).reciprocal_())
+        return scales
+
+    def _to_rows(self, method: ScoreMethod, visit: Visit, scores: list[float]) -> pl.DataFrame:
+        towards = [HELD_OUT, *(QUESTION + g.question_id for g in self._scoring.held_out)]
+        return pl.DataFrame({"evaluated_on": towards, "score": scores}).with_columns(
+            arm_id=pl.lit(self._run.arm.arm_id),
+            method=pl.lit(str(method)),
+            visit=pl.lit(visit.number),
+            question_id=pl.lit(visit.question.question_id),
+        )
+
+    def _record(
+        self, transaction: Transaction, batch: Batch, update: Update, seconds: float
+    ) -> None:
+        """Store a batch with its scores, if it went as it did the first time."""
+        for visit in batch.visits:
+            first = self._scoring.ledger.get(visit.number)
+            again = (visit.question.question_id, int(visit.group.correct_G.sum()))
+            if first != again:
+                raise TrainingError(_describe_divergence(visit.number, first, again))
+        super()._record(transaction, batch, update, seconds)
+        if self._scores:
+            transaction.append("visit_scores", pl.concat(self._scores))
+            self._scores = []
+
+
+def _describe_divergence(
+    number: int, first: tuple[str, int] | None, again: tuple[str, int]
+) -> str:
+    was = f"question {first[0]} with {first[1]} right rollouts" if first else "not made"
+    return (
+        f"The run cannot be repeated here: visit {number} was {was}, and is now question "
+        f"{again[0]} with {again[1]}. Another machine, number of threads, --tokens-at-once or "
+        "version of torch rounds otherwise. Use those of the arm, or score one that is trained "
+        "here: attrib ablate --db FILE"
+    )
