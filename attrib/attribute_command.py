@@ -1,5 +1,6 @@
 """`attrib attribute`: scores of single training questions, and how far they can be trusted."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -30,6 +31,10 @@ Method = Annotated[
         help="tracin, tracin-adam, visits, rewarded, difficulty, similarity or random; may be "
         "repeated; default: all."
     ),
+]
+Scored = Annotated[
+    list[str] | None,
+    typer.Option(help="A method that scored; may be repeated; default: all that did."),
 ]
 Arm = Annotated[
     str, typer.Option(help="Beginning of its id; default: the newest full arm, all its seeds.")
@@ -96,3 +101,118 @@ def attribute(
         return show_config(ctx)
     summary = score_questions(Store(db), settings)
     return print_json(summary) if as_json else print_attribution(summary)
+
+
+@app.command()
+def validate(
+    ctx: typer.Context,
+    db: Database = DEFAULT_DATABASE,
+    subsets: Annotated[int, typer.Option(help="Arms to train, each on a random part.")] = 32,
+    fraction: Annotated[float, typer.Option(help="Of the training questions in each part.")] = 0.5,
+    method: Scored = None,
+    arm: Arm = "",
+    tokens_at_once: TokensAtOnce = 512,
+    model: Model = None,
+    device: Device = "auto",
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 32,
+    max_judge_calls: MaxJudgeCalls = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Hold scores against retraining: do they foretell which random parts gain most?
+
+    Arms that are there are reused, by every method and with a larger --subsets; an interrupted one
+    continues.
+
+    Example: `attrib attribute validate --subsets 32`
+    """
+    from attrib.attribution.validation import ValidateSettings
+    from attrib.attribution.validation import validate as validate_scores
+    from attrib.store import Store
+    from attrib.tables_attribution import print_validation
+
+    settings = make_settings(ctx, ValidateSettings)
+    if print_config:
+        return show_config(ctx)
+    summary = validate_scores(Store(db), settings)
+    return print_json(summary) if as_json else print_validation(summary)
+
+
+@app.command()
+def curves(
+    ctx: typer.Context,
+    db: Database = DEFAULT_DATABASE,
+    fraction: Annotated[
+        list[float],
+        typer.Option(help="Of the training questions, kept or removed; may be repeated."),
+    ] = [0.1, 0.2, 0.4],  # noqa: B006 -- Typer's way
+    keep: Annotated[bool, typer.Option(help="Train on the highest scores only.")] = True,
+    remove: Annotated[bool, typer.Option(help="Train on everything but these.")] = True,
+    seeds: Annotated[int, typer.Option(help="Training runs of every choice.")] = 3,
+    method: Scored = None,
+    arm: Arm = "",
+    tokens_at_once: TokensAtOnce = 512,
+    model: Model = None,
+    device: Device = "auto",
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 32,
+    max_judge_calls: MaxJudgeCalls = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+    print_config: PrintConfig = False,
+) -> None:
+    """Train with only, or without, the questions that score highest, against random ones.
+
+    Example: `attrib attribute curves --fraction 0.2 --method tracin --method difficulty`
+    """
+    from attrib.attribution.curves import CurvesSettings, draw_curves
+    from attrib.store import Store
+    from attrib.tables_attribution import print_curves
+
+    settings = make_settings(ctx, CurvesSettings)
+    if print_config:
+        return show_config(ctx)
+    summary = draw_curves(Store(db), settings)
+    return print_json(summary) if as_json else print_curves(summary)
+
+
+@app.command()
+def export(
+    ctx: typer.Context,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="JSON lines or Parquet.", metavar="FILE")
+    ],
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Held-out questions with an answer; default: none.", metavar="FILE"),
+    ] = None,
+    rollouts: Annotated[int, typer.Option(help="Of each training question, at most.")] = 16,
+    db: Database = DEFAULT_DATABASE,
+    arm: Arm = "",
+    model: Model = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write rollouts, rewards and tokens for bergson, to compare its methods.
+
+    Example: `attrib attribute export -o rollouts.jsonl --queries held-out.jsonl`
+    """
+    from attrib.attribution.bergson_export import BergsonSettings, export_for_bergson
+    from attrib.store import Store
+
+    summary = export_for_bergson(Store(db), make_settings(ctx, BergsonSettings))
+    if as_json:
+        return print_json(summary)
+    typer.echo(
+        f"{summary.rollouts} rollouts of {summary.questions} questions in {summary.path}, "
+        f"{summary.informative} of them with right and wrong ones."
+    )
+    if summary.queries is not None:
+        typer.echo(f"{summary.held_out} held-out questions in {summary.queries}.")

@@ -24,7 +24,16 @@ class Role(StrEnum):
     """Trained on several buckets together, for Shapley values."""
     IMPORTED = "imported"
     """Trained elsewhere."""
+    RANDOM_SUBSET = "random-subset"
+    """Trained on questions drawn at random, to check scores of questions against."""
+    KEEP = "keep"
+    """Trained on the questions with the highest scores."""
+    REMOVE = "remove"
+    """Trained on everything but these."""
 
+
+CHECKS = (Role.RANDOM_SUBSET, Role.KEEP, Role.REMOVE)
+"""Of arms that check scores; they take no part in what an experiment compares."""
 
 PLANNED = (Role.ONLY, Role.ALL_BUT, Role.MATCHED_RANDOM, Role.MATCHED_COMPLEMENT)
 """What is planned for a subset unless it is asked otherwise."""

@@ -4,10 +4,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from attrib.tables import print_lines, print_titled
+from attrib.tables import print_frame, print_lines, print_titled
 
 if TYPE_CHECKING:
+    from attrib.analysis.datamodel import DatamodelScore
+    from attrib.analysis.intervals import Interval
     from attrib.attribution.attribute import AttributionSummary, MethodSummary, ScoredQuestion
+    from attrib.attribution.curves import CurvesSummary
+    from attrib.attribution.validation import ValidationSummary
 
 
 def print_attribution(summary: "AttributionSummary") -> None:
@@ -59,3 +63,61 @@ def _list_questions(questions: "tuple[ScoredQuestion, ...]") -> pl.DataFrame:
             "right before": [f"{one.correct_before:.0%}" for one in questions],
         }
     )
+
+
+def print_validation(summary: "ValidationSummary") -> None:
+    """Print every method's linear datamodel score, by each measure."""
+    failed = f"; not trained: {', '.join(summary.failed)}" if summary.failed else ""
+    print_lines(
+        f"Experiment {summary.experiment_id}: {summary.subsets} arms, each on {summary.questions} "
+        f"questions drawn at random{failed}. They gain {summary.gain_mean:+.1%} on "
+        f"{summary.held_out} held-out questions, with a standard deviation of "
+        f"{summary.gain_deviation:.1%}.\n\n"
+        "Spearman's correlation of summed scores with what retraining gave, 95 % intervals over "
+        "the arms"
+    )
+    print_frame(
+        pl.DataFrame(
+            {
+                "method": [str(one.method) for one in summary.methods],
+                "gain": [_correlation(one.gain) for one in summary.methods],
+                "log-probability": [_correlation(one.log_probability) for one in summary.methods],
+                "of each question": [
+                    _correlation(one.log_probability_by_question) for one in summary.methods
+                ],
+            }
+        )
+    )
+
+
+def _correlation(score: "DatamodelScore") -> str:
+    if score.value is None:
+        return "undefined"
+    return f"{score.value:+.2f} ({score.low:+.2f} – {score.high:+.2f})"
+
+
+def print_curves(summary: "CurvesSummary") -> None:
+    """Print what arms gained with only, or without, the highest scores."""
+    points = summary.points
+    print_lines(f"Experiment {summary.experiment_id}, held-out gain, 95 % intervals")
+    print_frame(
+        pl.DataFrame(
+            {
+                "": [str(one.role) for one in points],
+                "questions": [f"{one.fraction:.0%}" for one in points],
+                "by": [str(one.method) for one in points],
+                "trained on": [one.trained_on for one in points],
+                "gain": [_gain(one.gain) for one in points],
+                "less random": [
+                    "" if one.difference is None else _gain(one.difference) for one in points
+                ],
+                "seeds": [one.seeds for one in points],
+            }
+        )
+    )
+    if summary.failed:
+        print_lines(f"Not trained: {', '.join(summary.failed)}")
+
+
+def _gain(interval: "Interval") -> str:
+    return f"{interval.value:+.1%} ({interval.low:+.1%} – {interval.high:+.1%})"

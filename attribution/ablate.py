@@ -26,7 +26,7 @@ from attrib.attribution.trl_checks import refuse_uneven
 from attrib.cluster import LOCAL, NONE
 from attrib.errors import ConfigError, StoreError
 from attrib.progress import say
-from attrib.roles import Role
+from attrib.roles import PLANNED, Role
 from attrib.store import Store
 
 Announce = Callable[[AblationPlan], None]
@@ -184,7 +184,7 @@ def _check(settings: AblateSettings) -> None:
     if settings.design is Design.SHAPLEY and _names_subsets(settings):
         raise ConfigError("--design shapley takes all buckets that hold questions: name none.")
     for name in settings.role:
-        if name in (Role.BASE, Role.FULL, Role.COALITION, Role.IMPORTED, Role.MATCHED_SUBSET):
+        if name not in PLANNED:
             raise ConfigError(
                 f"--role {name} is no choice. Give only, all-but, matched-random or "
                 "matched-complement."

@@ -115,14 +115,16 @@ def _choose(
     chosen: dict[Role, Sequence[Question]] = {
         Role.ONLY: subset.questions,
         Role.ALL_BUT: outside,
-        Role.MATCHED_RANDOM: _draw(questions, size, Role.MATCHED_RANDOM, seed),
-        Role.MATCHED_COMPLEMENT: _draw(outside, smaller, Role.MATCHED_COMPLEMENT, seed),
+        Role.MATCHED_RANDOM: draw_questions(questions, size, Role.MATCHED_RANDOM, seed),
+        Role.MATCHED_COMPLEMENT: draw_questions(outside, smaller, Role.MATCHED_COMPLEMENT, seed),
     }
     if smaller < size:
-        chosen[Role.MATCHED_SUBSET] = _draw(subset.questions, smaller, Role.MATCHED_SUBSET, seed)
+        chosen[Role.MATCHED_SUBSET] = draw_questions(subset.questions, smaller, Role.MATCHED_SUBSET, seed)
     return chosen
 
 
-def _draw(questions: Sequence[Question], size: int, role: Role, seed: int) -> list[Question]:
+def draw_questions(
+    questions: Sequence[Question], size: int, role: Role, seed: int
+) -> list[Question]:
     """Return `size` of the questions, drawn at random for this role and seed."""
     return sorted(questions, key=lambda q: content_hash([role, seed, q.question_id]))[:size]

@@ -6,6 +6,7 @@ averaged where they are shown.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from pydantic import Field
@@ -163,6 +164,7 @@ def score_arms(
     params = _params(held_out, settings)
     runner = Runner(store, found.experiment, found.settings)
     counts = found.experiment.bucketing.counts
+    load = cache(lambda: runner.load_base()[1])
     for arm, seconds in zip(found.arms, found.seconds, strict=True):
         missing = params.keys() - known_methods(store, arm.arm_id, params)
         gradient = [method for method in GRADIENT_METHODS if method in missing]
@@ -175,9 +177,7 @@ def score_arms(
             say(f"{arm.name}: repeated and scored in {took:,.0f} s; it took {seconds:,.0f} s.")
         for method in settings.methods:
             if method in missing and method not in GRADIENT_METHODS:
-                one = score_by(
-                    method, store, arm, counts, held_out, lambda: runner.load_base()[1]
-                )
+                one = score_by(method, store, arm, counts, held_out, load)
                 write_scores(store, arm.arm_id, method, params[method], one)
 
 

@@ -16,7 +16,11 @@ import polars as pl
 
 from attrib.analyses import Analysis
 from attrib.attribution.ablate import AblationSummary
+from attrib.attribution.attribute import AttributionSummary
+from attrib.attribution.bergson_export import BergsonSummary
+from attrib.attribution.curves import CurvesSummary
 from attrib.attribution.plan import AblationPlan
+from attrib.attribution.validation import ValidationSummary
 from attrib.data.importing import ImportSummary
 from attrib.data.resplitting import SplitSummary
 from attrib.exporting import ExportSummary
@@ -35,6 +39,10 @@ PRINTED: Mapping[str, Any] = {
     "analyze": Analysis,
     "ablate": AblationSummary,
     "ablate --dry-run": AblationPlan,
+    "attribute": AttributionSummary,
+    "attribute validate": ValidationSummary,
+    "attribute curves": CurvesSummary,
+    "attribute export": BergsonSummary,
     "data import": ImportSummary,
     "data import-rollouts": ImportedRollouts,
     "data list": "datasets",

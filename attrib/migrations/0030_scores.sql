@@ -44,3 +44,29 @@ CREATE TABLE retrainings (
     fraction      DOUBLE NOT NULL,  -- of the training questions
     seed          BIGINT NOT NULL
 );
+
+-- How well scores foretell what retraining gives: linear datamodel scores over the arms of role random-subset.
+CREATE TABLE validations (
+    experiment_id VARCHAR NOT NULL,
+    method        VARCHAR NOT NULL,
+    measure       VARCHAR NOT NULL, -- gain | log-probability | log-probability-by-question
+    value         DOUBLE,           -- NULL: all predictions or all measurements are equal
+    low           DOUBLE,
+    high          DOUBLE,
+    subsets       INTEGER NOT NULL,
+    questions     INTEGER NOT NULL  -- held-out ones behind a measurement
+);
+
+-- Training with only, or without, the questions that a method scores highest.
+CREATE TABLE curves (
+    experiment_id VARCHAR NOT NULL,
+    role          VARCHAR NOT NULL, -- keep | remove
+    method        VARCHAR NOT NULL,
+    fraction      DOUBLE NOT NULL,  -- of the training questions that is kept or removed
+    statistic     VARCHAR NOT NULL, -- gain | difference_random: less the gain with as many random questions
+    value         DOUBLE NOT NULL,
+    low           DOUBLE NOT NULL,
+    high          DOUBLE NOT NULL,
+    seeds         INTEGER NOT NULL,
+    questions     INTEGER NOT NULL
+);

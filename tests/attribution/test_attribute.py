@@ -1,19 +1,29 @@
-"""Scoring finished arms end to end on a tiny model."""
+"""Scoring finished arms, and checking scores by retraining, end to end on a tiny model."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import spearmanr
 
+from attrib.attribution import retraining
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.attribute import AttributeSettings, AttributionSummary, attribute
-from attrib.attribution.score_methods import ScoreMethod
+from attrib.attribution.bergson_export import BergsonSettings, export_for_bergson
+from attrib.attribution.curves import CurvesSettings, draw_curves
+from attrib.attribution.influence import ScoringTrainer
+from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
+from attrib.attribution.validation import ValidateSettings, validate
+from attrib.errors import ConfigError, DataError, TrainingError
 from attrib.store import Store
 
 Connect = Callable[[Path], Store]
 CPU = {"device": "cpu"}
+TRAINING, HELD_OUT, SEEDS = 30, 12, 2
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +36,328 @@ def trained(
     """Train full arms of two seeds; copy the study before changing it."""
     path = tmp_path_factory.mktemp("trained") / "study.duckdb"
     store = connect(Path(shutil.copy(bucketed, path)))
-    ablate_shortly(store, seeds=2)
+    ablate_shortly(store, seeds=SEEDS)
     store.close()  # type: ignore[attr-defined]
     return path
 
 
-def test_end_to_end(trained: Path, open_store: Callable[..., Store]) -> None:
-    store = open_store(original=trained)
+@pytest.fixture(scope="module")
+def scored(
+    tmp_path_factory: pytest.TempPathFactory, trained: Path, connect: Connect
+) -> tuple[Path, AttributionSummary]:
+    """Score them by all methods."""
+    path = tmp_path_factory.mktemp("scored") / "study.duckdb"
+    store = connect(Path(shutil.copy(trained, path)))
     summary = attribute(store, AttributeSettings(**CPU))
-    assert len(summary.methods) == len(ScoreMethod)
-    print(summary)
+    store.close()  # type: ignore[attr-defined]
+    return path, summary
+
+
+@pytest.fixture
+def store(scored: tuple[Path, AttributionSummary], open_store: Callable[..., Store]) -> Store:
+    """Return a copy of the scored study."""
+    return open_store(original=scored[0])
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to repeat a run."""
+
+    def refuse(self: ScoringTrainer) -> None:
+        raise AssertionError("a run is repeated")
+
+    monkeypatch.setattr(ScoringTrainer, "train", refuse)
+
+
+def test_every_question_has_a_score_by_every_method(store: Store) -> None:
+    counted = store.read(
+        "SELECT method, count(*) AS rows, count(DISTINCT arm_id) AS arms FROM question_scores "
+        "WHERE evaluated_on = 'held-out' GROUP BY method ORDER BY method"
+    )
+    assert counted.rows() == [(m, SEEDS * TRAINING, SEEDS) for m in sorted(map(str, ScoreMethod))]
+
+
+def test_scores_of_questions_are_sums_over_their_visits(store: Store) -> None:
+    for method in GRADIENT_METHODS:
+        both = store.read(
+            "SELECT score, coalesce(summed, 0) AS summed, visits FROM question_scores "
+            "LEFT JOIN (SELECT arm_id, question_id, evaluated_on, sum(score) AS summed, "
+            "count(*) AS visits FROM visit_scores WHERE method = $method GROUP BY ALL) "
+            "USING (arm_id, question_id, evaluated_on) WHERE method = $method",
+            method=str(method),
+        )
+        assert both["score"].to_list() == pytest.approx(both["summed"].to_list())
+        assert both["visits"].drop_nulls().max() >= 1
+    used = store.read(
+        "SELECT count(*) FROM visits JOIN arms USING (arm_id) "
+        "WHERE role = 'full' AND gradient_weight > 0"
+    ).item()
+    rows = store.read(
+        "SELECT count(*) FROM visit_scores WHERE method = 'tracin' AND evaluated_on = 'held-out'"
+    )
+    assert rows.item() == used > 0
+
+
+def test_scores_towards_single_questions_are_kept(store: Store) -> None:
+    pairs = store.read("SELECT * FROM pair_scores WHERE method = 'tracin'")
+    assert pairs["held_out_id"].n_unique() == HELD_OUT
+    means = pairs.group_by("arm_id", "question_id").agg(pl.col("score").mean().alias("mean"))
+    overall = store.read(
+        "SELECT arm_id, question_id, score FROM question_scores "
+        "WHERE method = 'tracin' AND evaluated_on = 'held-out:relation=continent'"
+    )
+    both = overall.join(means, on=["arm_id", "question_id"])
+    assert both["score"].to_list() == pytest.approx(both["mean"].to_list())
+
+
+def test_the_error_of_the_projection_is_known(
+    store: Store, scored: tuple[Path, AttributionSummary]
+) -> None:
+    for one in scored[1].methods:
+        if one.method in GRADIENT_METHODS:
+            assert one.projection_r is not None
+            assert 0.5 < one.projection_r <= 1.0
+        else:
+            assert one.projection_r is None
+    whole = attribute(store, AttributeSettings(**CPU, method=("tracin",), rank=0, arm=""))
+    [method] = whole.methods
+    assert method.projection_r == pytest.approx(1.0, abs=1e-4)
+    before = next(one for one in scored[1].methods if one.method is ScoreMethod.TRACIN)
+    assert [q.score for q in method.top] == pytest.approx([q.score for q in before.top])
+
+
+def test_baselines_count_what_they_say(store: Store) -> None:
+    rows = store.read(
+        """
+        SELECT question_id, arm_id,
+               max(score) FILTER (method = 'visits') AS visits,
+               max(score) FILTER (method = 'rewarded') AS rewarded,
+               max(score) FILTER (method = 'difficulty') AS difficulty,
+               max(score) FILTER (method = 'similarity') AS similarity,
+               max(score) FILTER (method = 'random') AS random
+        FROM question_scores WHERE evaluated_on = 'held-out' GROUP BY ALL
+        """
+    )
+    ledger = store.read(
+        "SELECT arm_id, question_id, sum(correct) AS correct, "
+        "count(*) FILTER (gradient_weight > 0) AS used FROM visits GROUP BY ALL"
+    )
+    both = rows.join(ledger, on=["arm_id", "question_id"], how="left").fill_null(0)
+    assert both["visits"].to_list() == both["used"].to_list()
+    assert both["rewarded"].to_list() == both["correct"].cast(float).to_list()
+    buckets = store.read("SELECT question_id, 1 - correct / n AS wrong FROM buckets")
+    with_buckets = rows.join(buckets, on="question_id")
+    assert with_buckets["difficulty"].to_list() == pytest.approx(with_buckets["wrong"].to_list())
+    assert rows["similarity"].is_between(-1, 1).all()
+    assert rows["random"].n_unique() == len(rows)
+
+
+def test_the_summary_lists_both_ends_and_the_buckets(
+    scored: tuple[Path, AttributionSummary],
+) -> None:
+    _, summary = scored
+    assert (summary.held_out, summary.questions, len(summary.arms)) == (HELD_OUT, TRAINING, SEEDS)
+    for one in summary.methods:
+        assert len(one.top) == len(one.bottom) == 5
+        assert [q.score for q in one.top] == sorted((q.score for q in one.top), reverse=True)
+        assert one.top[0].score >= one.bottom[0].score
+        assert sum(bucket.questions for bucket in one.buckets) == TRAINING
+        shares = [bucket.share for bucket in one.buckets]
+        assert None in shares or sum(shares) == pytest.approx(1.0)
+
+
+def test_scores_that_are_there_are_not_made_again(store: Store, no_training: None) -> None:
+    before = store.read("SELECT * FROM attributions ORDER BY ALL")
+    attribute(store, AttributeSettings(**CPU))
+    assert store.read("SELECT * FROM attributions ORDER BY ALL").equals(before)
+    with pytest.raises(AssertionError, match="a run is repeated"):
+        attribute(store, AttributeSettings(**CPU, checkpoints=1))
+    assert not list(store.path.parent.glob("*.replays/*.duckdb-done"))
+
+
+def test_a_replay_leaves_the_ledger_as_it_was(store: Store, trained: Path) -> None:
+    first = Store(trained)
+    for table in ("visits", "updates", "evaluations", "training_runs", "arms", "milestones"):
+        sql = f"FROM {table} ORDER BY ALL"
+        assert store.read(sql).equals(first.read(sql)), table
+    assert not Path(f"{store.path}.replays").exists()
+
+
+def test_a_killed_replay_goes_on(
+    trained: Path, store: Store, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = open_store("killed.duckdb", trained)
+    record, left = ScoringTrainer._record, iter(range(3))
+
+    def stop(self: ScoringTrainer, *arguments: object) -> None:
+        record(self, *arguments)  # type: ignore[arg-type]
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+
+    settings = AttributeSettings(**CPU, method=GRADIENT_METHODS)
+    with monkeypatch.context() as patched:
+        patched.setattr(ScoringTrainer, "_record", stop)
+        with pytest.raises(KeyboardInterrupt):
+            attribute(killed, settings)
+    assert killed.read("SELECT count(*) FROM visit_scores").item() == 0
+    attribute(killed, settings)
+    for table in ("visit_scores", "question_scores", "pair_scores"):
+        sql = f"FROM {table} WHERE method LIKE 'tracin%' ORDER BY ALL"
+        assert killed.read(sql).equals(store.read(sql)), table
+
+
+def test_a_run_that_cannot_be_repeated_is_refused(
+    trained: Path, open_store: Callable[..., Store]
+) -> None:
+    other = open_store("other.duckdb", trained)
+    with other.writing("attrib test"), other.transaction() as transaction:
+        transaction.execute("UPDATE visits SET correct = correct + 1 WHERE visit = 5")
+    with pytest.raises(TrainingError, match=r"cannot be repeated here: visit 5 was"):
+        attribute(other, AttributeSettings(**CPU, method=("tracin",)))
+    assert other.read("SELECT count(*) FROM attributions").item() == 0
+
+
+def test_without_an_arm_there_is_nothing_to_score(
+    bucketed: Path, open_store: Callable[..., Store], store: Store
+) -> None:
+    empty = open_store("empty.duckdb", bucketed)
+    with pytest.raises(DataError, match="no full arm. Type: attrib ablate"):
+        attribute(empty, AttributeSettings(**CPU))
+    with pytest.raises(DataError, match="no finished arm whose id begins with 'zz'"):
+        attribute(store, AttributeSettings(**CPU, arm="zz"))
+    with pytest.raises(DataError, match="begins the ids of several arms|no finished arm"):
+        attribute(store, AttributeSettings(**CPU, arm=""[:0] or _shared_prefix(store)))
+
+
+def _shared_prefix(store: Store) -> str:
+    """Return the first digit that two arms share, or one that no arm has."""
+    ids = store.read("SELECT DISTINCT arm_id FROM arms WHERE role <> 'base'")["arm_id"]
+    firsts = [name[0] for name in ids]
+    return next((digit for digit in firsts if firsts.count(digit) > 1), "z")
+
+
+def test_other_ways_of_training_are_not_scored(
+    bucketed: Path,
+    open_store: Callable[..., Store],
+    ablate_shortly: Callable[..., AblationSummary],
+) -> None:
+    other = open_store("sft.duckdb", bucketed)
+    ablate_shortly(other, method="sft", budget="updates=1")
+    with pytest.raises(ConfigError, match=r"was trained with --method sft; .* with grpo only"):
+        attribute(other, AttributeSettings(**CPU))
+    attribute(other, AttributeSettings(**CPU, method=("visits", "difficulty")))
+
+
+def test_validation_trains_a_bank_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    effects = store.read("FROM effects ORDER BY ALL")
+    arms = store.read("FROM arms ORDER BY ALL")
+    summary = validate(store, ValidateSettings(**CPU, subsets=6))
+    assert (summary.subsets, summary.questions, summary.failed) == (6, 15, ())
+    assert [one.method for one in summary.methods] == list(ScoreMethod)
+    bank = store.read("FROM retrainings ORDER BY seed")
+    assert bank["role"].to_list() == ["random-subset"] * 6
+    assert store.read("FROM effects ORDER BY ALL").equals(effects)
+    assert store.read("FROM arms ORDER BY ALL").equals(arms)
+    check_against_scipy(store, summary, bank)
+
+    monkeypatch.setattr(retraining.Runner, "run", lambda self, arm: pytest.fail("trained again"))
+    assert validate(store, ValidateSettings(**CPU, subsets=6)) == summary
+    assert len(store.read("FROM validations")) == 3 * len(ScoreMethod)
+    one = validate(store, ValidateSettings(**CPU, subsets=6, method=("visits",)))
+    assert one.methods == tuple(m for m in summary.methods if m.method is ScoreMethod.VISITS)
+
+
+def check_against_scipy(store: Store, summary: object, bank: pl.DataFrame) -> None:
+    members = store.read("FROM arm_questions")
+    accuracy, mass = [], []
+    for arm_id in bank["arm_id"]:
+        accuracy.append(
+            store.read(
+                "SELECT avg((verdict = 'correct')::INT) FROM evaluations WHERE arm_id = $id",
+                id=arm_id,
+            ).item()
+        )
+        mass.append(
+            store.read("SELECT avg(ln(mass_low)) FROM masses WHERE arm_id = $id", id=arm_id).item()
+        )
+    assert summary.gain_deviation == pytest.approx(np.std(accuracy, ddof=1))  # type: ignore[attr-defined]
+    for one in summary.methods:  # type: ignore[attr-defined]
+        scores = store.read(
+            "SELECT question_id, avg(score) AS score FROM question_scores "
+            "WHERE method = $method AND evaluated_on = 'held-out' GROUP BY question_id",
+            method=str(one.method),
+        )
+        sums = (
+            members.join(scores, on="question_id").group_by("arm_id").agg(pl.col("score").sum())
+        )
+        predicted = bank.join(sums, on="arm_id", maintain_order="left")["score"].round(9)
+        for found, truth in ((one.gain, accuracy), (one.log_probability, mass)):
+            if found.value is not None:
+                expected = spearmanr(predicted.to_numpy(), truth).statistic
+                assert found.value == pytest.approx(expected), one.method
+                assert found.low <= found.value <= found.high
+
+
+def test_validation_needs_scores(trained: Path, open_store: Callable[..., Store]) -> None:
+    unscored = open_store("unscored.duckdb", trained)
+    with pytest.raises(DataError, match="not scored yet. Type: attrib attribute --method tracin"):
+        validate(unscored, ValidateSettings(**CPU, method=("tracin",)))
+    with pytest.raises(ConfigError, match="--subsets 4"):
+        ValidateSettings(subsets=4)
+
+
+def test_curves_hold_the_highest_scores_against_random_ones(store: Store) -> None:
+    settings = CurvesSettings(**CPU, method=("difficulty",), fraction=(0.4,), seeds=2)
+    summary = draw_curves(store, settings)
+    assert [(p.role, p.method, p.trained_on, p.seeds) for p in summary.points] == [
+        ("keep", "difficulty", 12, 2),
+        ("keep", "random", 12, 2),
+        ("remove", "difficulty", 18, 2),
+        ("remove", "random", 18, 2),
+    ]
+    assert [p.difference is None for p in summary.points] == [False, True, False, True]
+    for point in summary.points:
+        assert point.gain.low <= point.gain.value <= point.gain.high
+    kept = store.read(
+        "SELECT arm_id, role, seed, list(question_id ORDER BY question_id) AS questions "
+        "FROM retrainings JOIN arm_questions USING (arm_id) WHERE method = 'difficulty' "
+        "GROUP BY ALL ORDER BY role, seed"
+    )
+    hardest = store.read(
+        "SELECT question_id FROM buckets ORDER BY 1 - correct / n DESC, question_id"
+    )["question_id"].to_list()
+    for role, questions in kept.select("role", "questions").iter_rows():
+        wanted = hardest[:12] if role == "keep" else hardest[12:]
+        assert questions == sorted(wanted)
+    random = store.read(
+        "SELECT seed, list(question_id ORDER BY question_id) AS questions FROM retrainings "
+        "JOIN arm_questions USING (arm_id) WHERE method = 'random' AND role = 'keep' GROUP BY ALL"
+    )
+    assert random["questions"].n_unique() == 2
+    assert len(store.read("FROM curves")) == 6
+    with pytest.raises(ConfigError, match=r"--fraction 0.001 takes 0 of 30"):
+        draw_curves(store, CurvesSettings(**CPU, fraction=(0.001,)))
+
+
+def test_rollouts_are_written_as_bergson_reads_them(store: Store, tmp_path: Path) -> None:
+    output, queries = tmp_path / "rollouts.jsonl", tmp_path / "held-out.parquet"
+    settings = BergsonSettings(**CPU, output=output, queries=queries, rollouts=8)
+    summary = export_for_bergson(store, settings)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == summary.rollouts == TRAINING * 8
+    frame = pl.DataFrame(rows)
+    assert frame["prompt"].n_unique() == TRAINING == summary.questions
+    # What bergson makes of --reward_column: the reward less the mean over rows of the same prompt.
+    centred = frame.with_columns(again=pl.col("reward") - pl.col("reward").mean().over("prompt"))
+    assert centred["advantage"].to_list() == pytest.approx(centred["again"].to_list())
+    for row in rows[:20]:
+        completion = [label for label in row["labels"] if label != -100]
+        assert row["input_ids"][-len(completion) :] == completion
+        assert len(row["labels"]) == len(row["input_ids"]) == row["length"]
+    held_out = pl.read_parquet(queries)
+    assert len(held_out) == summary.held_out == HELD_OUT
+    answers = store.read("SELECT question_id, answers[1] AS answer FROM questions")
+    joined = held_out.join(answers, on="question_id")
+    assert joined["completion"].str.strip_chars().to_list() == joined["answer"].to_list()
+    with pytest.raises(ConfigError, match=r"neither .jsonl nor .parquet"):
+        export_for_bergson(store, BergsonSettings(**CPU, output=tmp_path / "rollouts.csv"))

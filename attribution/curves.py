@@ -1,0 +1,223 @@
+"""Counterfactual curves: training with only, or without, the questions that score highest.
+
+Owns which arms these are. Every method is held against as many questions drawn at random, at the
+same budget and with the same seeds: `keep` ought to gain more than that, `remove` less.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import Field
+
+from attrib.analysis.seeds import IntervalOverSeeds, difference_over_seeds, gain_over_seeds
+from attrib.attribution.arms import Arm, draw_questions
+from attrib.attribution.attribute import ArmsSettings, find_arms_of
+from attrib.attribution.finished_arms import FinishedArms
+from attrib.attribution.retraining import Retraining, evaluate_less, measure, retrain
+from attrib.attribution.score_methods import ScoreMethod
+from attrib.attribution.scores import mean_scores
+from attrib.attribution.validation import scored_methods
+from attrib.data.questions import Question
+from attrib.errors import ConfigError, DataError
+from attrib.roles import Role
+from attrib.store import Store
+
+
+class CurvesSettings(ArmsSettings):
+    """What `attrib attribute curves` was asked for."""
+
+    method: tuple[ScoreMethod, ...] = ()
+    """Which are compared with random choices; none stands for all by which arms are scored."""
+    fraction: tuple[float, ...] = (0.1, 0.2, 0.4)
+    """Of the training questions that are kept, or removed."""
+    keep: bool = True
+    remove: bool = True
+    seeds: int = Field(default=3, ge=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """What arms of one method, role and fraction gained.
+
+    Attributes:
+        role: `keep` or `remove`.
+        method: that ranked the questions.
+        fraction: of the training questions that was kept or removed.
+        trained_on: how many questions were left to train on.
+        gain: on the held-out questions.
+        difference: less the gain with as many random questions; None of these themselves.
+        seeds: arms.
+        questions: held-out questions that could be graded for all.
+    """
+
+    role: Role
+    method: ScoreMethod
+    fraction: float
+    trained_on: int
+    gain: IntervalOverSeeds
+    difference: IntervalOverSeeds | None
+    seeds: int
+    questions: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurvesSummary:
+    """What `attrib attribute curves` found."""
+
+    experiment_id: str
+    failed: tuple[str, ...]
+    points: tuple[CurvePoint, ...]
+
+
+_Place = tuple[Role, float, ScoreMethod]
+
+
+def draw_curves(store: Store, settings: CurvesSettings) -> CurvesSummary:
+    """Train the arms that are not there yet, and compare every method with random choices.
+
+    Raises:
+        ConfigError: there is nothing to train, or a fraction takes no question or all.
+        DataError: the arms have no scores, or no arm could be trained.
+    """
+    if not (settings.keep or settings.remove):
+        raise ConfigError("--no-keep and --no-remove leave nothing to train.")
+    with store.writing("attrib attribute curves", create=False):
+        found = find_arms_of(store, settings)
+        methods = scored_methods(store, found, settings.method)
+        planned = [
+            one
+            for seed in range(settings.seeds)
+            for one in _plan(store, found, methods, settings, seed)
+        ]
+        done = retrain(store, found, planned)
+        if not done:
+            raise DataError("None of the arms could be trained. See the lines above.")
+        points = _compare(store, found, done)
+        _write(store, found.experiment_id, points)
+        return CurvesSummary(
+            found.experiment_id,
+            tuple(one.arm.name for one in planned if one not in done),
+            tuple(points),
+        )
+
+
+def _plan(
+    store: Store,
+    found: FinishedArms,
+    methods: Sequence[ScoreMethod],
+    settings: CurvesSettings,
+    seed: int,
+) -> list[Retraining]:
+    """Return the arms of one seed, those on random questions first."""
+    params = evaluate_less(found.experiment).train_params
+    roles = [role for role in (Role.KEEP, Role.REMOVE) if getattr(settings, role)]
+    compared = dict.fromkeys([ScoreMethod.RANDOM, *methods])
+    planned = []
+    for method in compared:
+        scores = mean_scores(store, found.arm_ids, method)
+        for fraction in settings.fraction:
+            size = _count(fraction, len(found.questions))
+            for role in roles:
+                chosen = _choose(found.questions, method, scores, size, role, seed)
+                arm = Arm(f"{fraction:g} by {method}", role, tuple(chosen), params, seed)
+                planned.append(Retraining(arm, str(method), fraction))
+    return planned
+
+
+def _count(fraction: float, questions: int) -> int:
+    size = round(fraction * questions)
+    if not 0 < size < questions:
+        raise ConfigError(f"--fraction {fraction} takes {size} of {questions} questions. Give 0.2.")
+    return size
+
+
+def _choose(
+    questions: Sequence[Question],
+    method: ScoreMethod,
+    scores: Mapping[str, float],
+    size: int,
+    role: Role,
+    seed: int,
+) -> list[Question]:
+    """Return what is trained on; random choices are anew for every seed."""
+    if method is ScoreMethod.RANDOM:
+        top = draw_questions(questions, size, role, seed)
+    else:
+        top = sorted(questions, key=lambda q: (-scores[q.question_id], q.question_id))[:size]
+    if role is Role.KEEP:
+        return top
+    taken = {question.question_id for question in top}
+    return [question for question in questions if question.question_id not in taken]
+
+
+def _compare(
+    store: Store, found: FinishedArms, done: Sequence[Retraining]
+) -> list[CurvePoint]:
+    ids = list(dict.fromkeys(one.arm.arm_id for one in done))
+    held_out = found.experiment.evaluation.held_out
+    measured = measure(store, found.experiment_id, ids, held_out)
+    right_of = dict(zip(ids, measured.right_AQ, strict=True))
+    arms: dict[_Place, list[Retraining]] = {}
+    for one in done:
+        arms.setdefault((one.role, one.fraction, ScoreMethod(one.method)), []).append(one)
+    right: dict[_Place, NDArray[np.bool_]] = {
+        place: np.stack([right_of[one.arm.arm_id] for one in several])
+        for place, several in arms.items()
+    }
+    points = []
+    for (role, fraction, method), right_SQ in sorted(right.items()):
+        control = right.get((role, fraction, ScoreMethod.RANDOM))
+        difference = None
+        if method is not ScoreMethod.RANDOM and control is not None:
+            difference = difference_over_seeds(right_SQ, control)
+        points.append(
+            CurvePoint(
+                role,
+                method,
+                fraction,
+                len(arms[role, fraction, method][0].arm.questions),
+                gain_over_seeds(measured.before_Q, right_SQ),
+                difference,
+                len(right_SQ),
+                len(measured.before_Q),
+            )
+        )
+    return points
+
+
+def _write(store: Store, experiment_id: str, points: Sequence[CurvePoint]) -> None:
+    """Replace what is stored at these points."""
+    rows = [
+        {
+            "experiment_id": experiment_id,
+            "role": str(point.role),
+            "method": str(point.method),
+            "fraction": point.fraction,
+            "statistic": statistic,
+            "value": interval.value,
+            "low": interval.low,
+            "high": interval.high,
+            "seeds": point.seeds,
+            "questions": point.questions,
+        }
+        for point in points
+        for statistic, interval in (
+            ("gain", point.gain),
+            ("difference_random", point.difference),
+        )
+        if interval is not None
+    ]
+    with store.transaction() as transaction:
+        for point in points:
+            transaction.execute(
+                "DELETE FROM curves WHERE experiment_id = $id AND role = $role "
+                "AND method = $method AND fraction = $fraction",
+                id=experiment_id,
+                role=str(point.role),
+                method=str(point.method),
+                fraction=point.fraction,
+            )
+        transaction.append("curves", pl.DataFrame(rows, infer_schema_length=None))

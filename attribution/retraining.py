@@ -1,0 +1,174 @@
+"""Retraining: arms that check scores, made like those of the experiment but evaluated less.
+
+A check of scores needs many arms and of each only what it gained: greedy answers to the held-out
+questions and the probability of the accepted ones, at the end. Owns the table `retrainings`; these
+arms have no role in the experiment, so that no comparison of subsets sees them. They are stored one
+by one, go on after a kill, and serve every method.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from attrib.attribution.arms import Arm
+from attrib.attribution.experiment import Experiment
+from attrib.attribution.finished_arms import FinishedArms
+from attrib.attribution.plan import FINISHED
+from attrib.attribution.runs import Runner
+from attrib.data.questions import Question
+from attrib.errors import DataError
+from attrib.progress import say
+from attrib.roles import Role
+from attrib.store import Store
+
+_STATUSES = """
+    SELECT arm_id, status FROM training_runs WHERE list_contains($arm_ids, arm_id) ORDER BY arm_id
+"""
+_ANSWERS = """
+    SELECT arm_id, question_id, arg_max(verdict, step) AS verdict FROM evaluations
+    WHERE list_contains($arm_ids, arm_id) AND list_contains($question_ids, question_id)
+      AND decoding = 'greedy'
+    GROUP BY arm_id, question_id ORDER BY arm_id, question_id
+"""
+_MASSES = """
+    SELECT arm_id, question_id, mass_low FROM masses
+    WHERE list_contains($arm_ids, arm_id) AND list_contains($question_ids, question_id)
+    ORDER BY arm_id, question_id
+"""
+_BASE = """
+    SELECT arm_id FROM arms WHERE experiment_id = $experiment_id AND role = 'base'
+      AND status = 'done' ORDER BY arm_id LIMIT 1
+"""
+_LEAST_MASS = 1e-300  # what underflowed still has a logarithm
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """One arm that checks scores; `method` ranked the questions of which `fraction` were taken."""
+
+    arm: Arm
+    method: str
+    fraction: float
+
+    @property
+    def role(self) -> Role:
+        """Return what the arm is for."""
+        return self.arm.role
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What retrained arms gave on the held-out questions.
+
+    Attributes:
+        right_AQ: whether greedy answers are right, on questions gradable for all arms.
+        before_Q: whether the base's are.
+        logprob_AM: logarithm of the accepted answers' probability.
+        logprob_ids: its M questions.
+    """
+
+    right_AQ: NDArray[np.bool_]
+    before_Q: NDArray[np.bool_]
+    logprob_AM: NDArray[np.float64]
+    logprob_ids: tuple[str, ...]
+
+    @property
+    def gain_A(self) -> NDArray[np.float64]:
+        """Return every arm's gain."""
+        gain_A: NDArray[np.float64] = self.right_AQ.mean(axis=1) - self.before_Q.mean()
+        return gain_A
+
+
+def evaluate_less(experiment: Experiment) -> Experiment:
+    """Return the experiment with held-out questions as all that its arms are evaluated on."""
+    plan = replace(experiment.evaluation, transfer=(), training=(), samples=0, at=(1.0,))
+    params = {**experiment.train_params, "evaluation": plan.identity, "evaluate_at": [1.0]}
+    return replace(experiment, evaluation=plan, train_params=params)
+
+
+def retrain(store: Store, found: FinishedArms, planned: Sequence[Retraining]) -> list[Retraining]:
+    """Train the arms that are not done yet; return those that are, now. Only inside `writing`."""
+    _register(store, found.experiment_id, planned)
+    arms = {one.arm.arm_id: one.arm for one in planned}
+    statuses = _read_statuses(store, list(arms))
+    runner = Runner(store, evaluate_less(found.experiment), found.settings)
+    owed = [arm for arm_id, arm in arms.items() if statuses.get(arm_id) not in FINISHED]
+    if owed:
+        each = float(np.mean(found.seconds))
+        say(
+            f"{len(owed)} of {len(arms)} arms to train, each about {each:,.0f} s as the scored "
+            "ones, and its evaluation."
+        )
+    for place, arm in enumerate(owed, start=1):
+        say(f"{place} of {len(owed)}: {arm.name}")
+        runner.run(arm)
+    for arm_id, arm in arms.items():
+        if arm_id in statuses:  # a kill may have come between the last write and this
+            runner.clean_up(arm)
+    statuses = _read_statuses(store, list(arms))
+    return [one for one in planned if statuses.get(one.arm.arm_id) in FINISHED]
+
+
+def measure(
+    store: Store, experiment_id: str, arm_ids: Sequence[str], held_out: Sequence[Question]
+) -> Measured:
+    """Return what arms gave on the held-out questions.
+
+    Raises:
+        DataError: the base was not evaluated on them, or none could be graded.
+    """
+    base = store.read(_BASE, experiment_id=experiment_id)["arm_id"].to_list()
+    ids = [question.question_id for question in held_out]
+    everyone = [*base, *arm_ids]
+    answers = store.read(_ANSWERS, arm_ids=everyone, question_ids=ids)
+    gradable = answers.filter(pl.col("verdict").is_in(["correct", "incorrect"]))
+    kept = gradable.group_by("question_id").len().filter(pl.col("len") == len(set(everyone)))
+    if not base or kept.is_empty():
+        raise DataError(
+            f"The base of experiment {experiment_id} and its arms have no held-out answers in "
+            "common. Type: attrib ablate"
+        )
+    names = sorted(kept["question_id"])
+    right = {
+        (arm_id, question_id): verdict == "correct"
+        for arm_id, question_id, verdict in answers.iter_rows()
+    }
+    masses = store.read(_MASSES, arm_ids=list(arm_ids), question_ids=ids)
+    mass = {(arm_id, name): value for arm_id, name, value in masses.iter_rows()}
+    measured = sorted(set(masses["question_id"]))
+    mass_AM = np.array([[mass[arm_id, name] for name in measured] for arm_id in arm_ids])
+    return Measured(
+        np.array([[right[arm_id, name] for name in names] for arm_id in arm_ids]),
+        np.array([right[base[0], name] for name in names]),
+        np.log(np.maximum(mass_AM, _LEAST_MASS)),
+        tuple(measured),
+    )
+
+
+def _read_statuses(store: Store, arm_ids: Sequence[str]) -> dict[str, str]:
+    return dict(store.read(_STATUSES, arm_ids=list(arm_ids)).iter_rows())
+
+
+def _register(store: Store, experiment_id: str, planned: Sequence[Retraining]) -> None:
+    rows = [
+        {
+            "experiment_id": experiment_id,
+            "arm_id": one.arm.arm_id,
+            "role": str(one.role),
+            "method": one.method,
+            "fraction": one.fraction,
+            "seed": one.arm.seed,
+        }
+        for one in planned
+    ]
+    questions = [
+        {"arm_id": arm_id, "question_id": question.question_id}
+        for arm_id, arm in {one.arm.arm_id: one.arm for one in planned}.items()
+        for question in arm.questions
+    ]
+    with store.transaction() as transaction:
+        transaction.append("retrainings", pl.DataFrame(rows), list(rows[0]))
+        transaction.append("arm_questions", pl.DataFrame(questions), ["arm_id", "question_id"])
