@@ -13,7 +13,7 @@ what could be reached.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from attrib.analysis.checks import FloatArray, check_confidence
 from attrib.errors import DataError
@@ -119,6 +119,6 @@ def _spearman(first_AQ: FloatArray, second_AQ: FloatArray) -> FloatArray:
     first, second = (rank - rank.mean(axis=0) for rank in ranks)
     spread_Q = np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0))
     product_Q = (first * second).sum(axis=0)
-    return np.divide(
-        product_Q, spread_Q, out=np.full(len(spread_Q), np.nan), where=spread_Q > 0
-    )
+    r_Q = np.full(len(spread_Q), np.nan)
+    np.divide(product_Q, spread_Q, out=r_Q, where=spread_Q > 0)
+    return r_Q

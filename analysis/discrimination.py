@@ -5,7 +5,7 @@ counted half.
 """
 
 import numpy as np
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped, unused-ignore]
 
 from attrib.analysis.checks import FloatArray, check_confidence
 from attrib.analysis.intervals import Interval, wilson_bounds

@@ -64,6 +64,9 @@ def attribute(
         int | None,
         typer.Option(help="Held-out questions; default: those evaluated.", **GRADIENTS),
     ] = None,
+    single: Annotated[
+        int, typer.Option(help="Of these, scored towards one by one as well.", **GRADIENTS)
+    ] = 32,
     target: Annotated[
         str, typer.Option(help="log-probability of the accepted answers, or reward.", **GRADIENTS)
     ] = "log-probability",

@@ -119,7 +119,9 @@ def _choose(
         Role.MATCHED_COMPLEMENT: draw_questions(outside, smaller, Role.MATCHED_COMPLEMENT, seed),
     }
     if smaller < size:
-        chosen[Role.MATCHED_SUBSET] = draw_questions(subset.questions, smaller, Role.MATCHED_SUBSET, seed)
+        chosen[Role.MATCHED_SUBSET] = draw_questions(
+            subset.questions, smaller, Role.MATCHED_SUBSET, seed
+        )
     return chosen
 
 

@@ -54,6 +54,8 @@ class AttributeSettings(ArmsSettings):
     held_out: int | None = Field(default=None, ge=1)
     """Number of held-out questions; by default all that the arm was evaluated on."""
     target: Target = Target.LOG_PROBABILITY
+    single: int = Field(default=32, ge=0)
+    """Held-out questions towards which questions are scored one by one as well."""
     rank: int = Field(default=32, ge=0)
     """Rows of a projection; 0: gradients are not projected."""
     show: int = Field(default=5, ge=1)
@@ -188,6 +190,7 @@ def _params(held_out: Sequence[Question], settings: AttributeSettings) -> Params
         "checkpoints": settings.checkpoints,
         "target": str(settings.target),
         "rank": settings.rank,
+        "single": settings.single,
         "held_out": asked,
     }
     params: dict[ScoreMethod, Mapping[str, object]] = {}
@@ -229,9 +232,7 @@ def _summarise(
     )
 
 
-def _rank(
-    store: Store, found: FinishedArms, scores: Mapping[str, float]
-) -> list[ScoredQuestion]:
+def _rank(store: Store, found: FinishedArms, scores: Mapping[str, float]) -> list[ScoredQuestion]:
     """Return the scored questions, the highest score first; equal ones in the order of ids."""
     bucketing = found.experiment.bucketing
     buckets = {

@@ -90,9 +90,7 @@ def _similarity(
 
 
 @torch.inference_mode()
-def embed(
-    responder: Responder[TreeEngine], questions: Sequence[Question]
-) -> NDArray[np.float64]:
+def embed(responder: Responder[TreeEngine], questions: Sequence[Question]) -> NDArray[np.float64]:
     """Return each prompt's mean last hidden state, of length 1, shape (Q, H)."""
     module = responder.engine.language_model.module
     rows = []

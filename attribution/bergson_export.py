@@ -118,9 +118,7 @@ def _training_rows(
     return pl.DataFrame(rows)
 
 
-def _held_out_rows(
-    responder: Responder[TreeEngine], questions: Sequence[Question]
-) -> pl.DataFrame:
+def _held_out_rows(responder: Responder[TreeEngine], questions: Sequence[Question]) -> pl.DataFrame:
     rows = [_row(responder, q, responder.targets(q.answers[0])[0]) for q in questions]
     return pl.DataFrame(rows)
 
@@ -133,8 +131,8 @@ def _row(
     prompt = responder.prompt(question).token_ids
     return {
         "question_id": question.question_id,
-        "prompt": tokenizer.decode(prompt),
-        "completion": tokenizer.decode(completion, skip_special_tokens=True),
+        "prompt": tokenizer.decode(list(prompt)),
+        "completion": tokenizer.decode(list(completion), skip_special_tokens=True),
         "input_ids": [*prompt, *completion],
         "labels": [*(IGNORED for _ in prompt), *completion],
         "length": len(prompt) + len(completion),

@@ -153,9 +153,7 @@ def _choose(
     return [question for question in questions if question.question_id not in taken]
 
 
-def _compare(
-    store: Store, found: FinishedArms, done: Sequence[Retraining]
-) -> list[CurvePoint]:
+def _compare(store: Store, found: FinishedArms, done: Sequence[Retraining]) -> list[CurvePoint]:
     ids = list(dict.fromkeys(one.arm.arm_id for one in done))
     held_out = found.experiment.evaluation.held_out
     measured = measure(store, found.experiment_id, ids, held_out)

@@ -105,9 +105,9 @@ def find_arms(
         "arm_id", keep="first", maintain_order=True
     )
     params = json.loads(first["params"])
-    held_out = store.read(
-        _HELD_OUT, arm_id=first["arm_id"], bucketing_id=first["bucketing_id"]
-    )["question_id"]
+    held_out = store.read(_HELD_OUT, arm_id=first["arm_id"], bucketing_id=first["bucketing_id"])[
+        "question_id"
+    ]
     listed = ", ".join(f"'{name}'" for name in held_out)
     settings = AblateSettings(
         **{name: params[name] for name in TrainSettings.model_fields},

@@ -1,12 +1,14 @@
 """Gradients of held-out performance: what a step would have to move to answer other questions.
 
 Performance on a held-out question is the summed probability of its accepted answers under teacher
-forcing (`attribution.mass`), or the logarithm of it. Owns one backward pass per question, and the
-file in which they wait while the run they belong to goes on.
+forcing (`attribution.mass`), or the logarithm of it. Its gradient is taken of the mean over every
+part of the questions, a relation, in forwards that share what prompts share; of single questions it
+takes a pass each, so that only some of them are asked for one by one. Owns the file in which
+gradients wait while the run they belong to goes on.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from attrib.attribution.forest import plant
+from attrib.attribution.forest import Forest, plant
 from attrib.attribution.groups import Group
 from attrib.attribution.mass import accepted_targets
 from attrib.attribution.policy import Policy
@@ -36,57 +38,102 @@ class Target(StrEnum):
     """The sum itself: the expected reward of an answer, bounded from below."""
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What gradients are taken of; a group holds the accepted answers of a question.
+
+    Attributes:
+        parts: all questions by relation, each once; no part is empty.
+        single: those of which the gradient is taken one by one as well.
+    """
+
+    parts: Mapping[str, tuple[Group, ...]]
+    single: Mapping[str, Group]
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the parts and of the single questions: the rows of gradients."""
+        return [*self.parts, *self.single]
+
+    @property
+    def questions(self) -> int:
+        """Return the number of questions."""
+        return sum(len(groups) for groups in self.parts.values())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutGradients:
     """Gradients at one point of a run.
 
     Attributes:
         step: updates made before.
-        projected_QD: of every question, projected.
-        mean: of the mean over questions, of every trained weight, not projected.
+        projected_MD: of the M parts and single questions, in the order of `HeldOut.names`.
+        mean: of the mean over all questions, of every trained weight, not projected.
     """
 
     step: int
-    projected_QD: torch.Tensor
+    projected_MD: torch.Tensor
     mean: tuple[torch.Tensor, ...]
 
 
-def held_out_groups(responder: Responder[Engine], questions: Sequence[Question]) -> list[Group]:
-    """Return for each question its accepted answers, with every end, as completions."""
-    groups = []
-    for question in questions:
-        targets = tuple(accepted_targets(responder, question))
-        right = np.ones(len(targets), dtype=np.bool_)
-        prompt = responder.prompt(question).token_ids
-        groups.append(Group(question.question_id, prompt, targets, right))
-    return groups
+def as_group(responder: Responder[Engine], question: Question) -> Group:
+    """Return a question's accepted answers, with every end, as completions."""
+    targets = tuple(accepted_targets(responder, question))
+    right = np.ones(len(targets), dtype=np.bool_)
+    return Group(question.question_id, responder.prompt(question).token_ids, targets, right)
 
 
-def performance(policy: Policy, group: Group, target: Target) -> torch.Tensor:
-    """Return the performance on one held-out question, a number with gradients."""
-    [forest] = plant([group], 1)
+def performance(policy: Policy, forest: Forest, target: Target) -> torch.Tensor:
+    """Return the performance on each question of a forest, with gradients, shape (groups,)."""
     logprob_K = policy.logprobs(forest, 1.0)
-    [targets] = forest.targets
-    logprob_G = torch.stack([logprob_K[torch.from_numpy(target_T)].sum() for target_T in targets])
-    found = logprob_G.logsumexp(0)
-    return found.exp() if target is Target.REWARD else found
+    found = []
+    for targets in forest.targets:
+        sums = [logprob_K[torch.from_numpy(target_T)].sum() for target_T in targets]
+        found.append(torch.stack(sums).logsumexp(0))
+    logprob_F = torch.stack(found)
+    return logprob_F.exp() if target is Target.REWARD else logprob_F
 
 
 def find_gradients(
-    policy: Policy, groups: Sequence[Group], target: Target, projection: Projection, step: int
+    policy: Policy,
+    held_out: HeldOut,
+    target: Target,
+    projection: Projection,
+    step: int,
+    at_once: int,
 ) -> HeldOutGradients:
-    """Return the gradients of all questions under the policy as it is; it stays so."""
+    """Return the gradients under the policy as it is; it stays so.
+
+    Args:
+        policy: the model.
+        held_out: what they are taken of.
+        target: what is differentiated.
+        projection: of what is kept of each part and question.
+        step: updates made before.
+        at_once: distinct tokens of one forward.
+    """
     weights = list(policy.trained.values())
     mean = [torch.zeros_like(weight) for weight in weights]
-    projected_QD = torch.empty(len(groups), projection.size, device=weights[0].device)
-    with track("Held-out gradients", len(groups), "questions") as advance:
-        for place, group in enumerate(groups):
-            found = performance(policy, group, target)
-            gradients = torch.autograd.grad(found, weights, materialize_grads=True)
-            torch._foreach_add_(mean, gradients, alpha=1 / len(groups))
-            projected_QD[place] = projection.project(gradients)
-            advance(1)
-    return HeldOutGradients(step, projected_QD, tuple(mean))
+    rows = []
+    passes = held_out.questions + len(held_out.single)
+    with track("Held-out gradients", passes, "questions") as advance:
+
+        def gradients_of(groups: Sequence[Group]) -> Iterator[tuple[torch.Tensor, ...]]:
+            for forest in plant(sorted(groups, key=lambda group: group.prompt), at_once):
+                found = performance(policy, forest, target).sum() / len(groups)
+                yield torch.autograd.grad(found, weights, materialize_grads=True)
+                advance(len(forest.groups))
+
+        for groups in held_out.parts.values():
+            share = len(groups) / held_out.questions
+            row = torch.zeros(projection.size, device=weights[0].device)
+            for gradient in gradients_of(groups):
+                torch._foreach_add_(mean, gradient, alpha=share)
+                row += projection.project(gradient)
+            rows.append(row)
+        for group in held_out.single.values():
+            rows += [projection.project(gradient) for gradient in gradients_of([group])]
+    return HeldOutGradients(step, torch.stack(rows), tuple(mean))
 
 
 def save_gradients(path: Path, gradients: HeldOutGradients) -> None:
@@ -94,7 +141,7 @@ def save_gradients(path: Path, gradients: HeldOutGradients) -> None:
     tensors = {f"mean.{place}": mean for place, mean in enumerate(gradients.mean)}
     partial = path.with_suffix(".partial")
     save_file(
-        {"projected": gradients.projected_QD, **tensors}, partial, {"step": str(gradients.step)}
+        {"projected": gradients.projected_MD, **tensors}, partial, {"step": str(gradients.step)}
     )
     os.replace(partial, path)
 

@@ -17,8 +17,9 @@ a score is one draw of a random quantity; training gradients are taken at every 
 held-out questions at checkpoints only; η_t carries the clipping; momentum is ignored, which moves
 an effect to later updates but hardly changes its size.
 
-The score towards the mean of all held-out questions is exact; those towards single ones use
-projected gradients, and both are kept, so that the error of the projection is known.
+The score towards the mean of all held-out questions is exact; those towards relations and single
+questions use projected gradients. That towards the mean is kept in both ways, so that the error of
+the projection is known.
 """
 
 import time
@@ -31,8 +32,8 @@ import torch
 
 from attrib.attribution.checkpoint import Position
 from attrib.attribution.effect import HELD_OUT
-from attrib.attribution.groups import Group
 from attrib.attribution.held_out_gradients import (
+    HeldOut,
     HeldOutGradients,
     Target,
     find_gradients,
@@ -46,10 +47,11 @@ from attrib.attribution.trainer import Outcome, Run, Trainer
 from attrib.errors import StoreError, TrainingError
 from attrib.store import Transaction
 
-QUESTION = "question="  # before the id of a single held-out question
+PROJECTED = "held-out, projected"
+"""What the score towards all held-out questions is stored under, from projected gradients."""
 CLIP_OFFSET = 1e-6  # torch's clip_grad_norm_ divides by the norm and this
 
-Gradient = Sequence[torch.Tensor]
+Gradient = tuple[torch.Tensor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Scoring:
 
     Attributes:
         methods: `tracin` and `tracin-adam`, or one of them.
-        held_out: accepted answers of the Q held-out questions.
+        held_out: the held-out questions.
         target: what is differentiated of them.
         projection: of gradients.
         gradients_at: the file in which held-out gradients wait.
@@ -66,7 +68,7 @@ class Scoring:
     """
 
     methods: tuple[ScoreMethod, ...]
-    held_out: tuple[Group, ...]
+    held_out: HeldOut
     target: Target
     projection: Projection
     gradients_at: Path
@@ -113,6 +115,7 @@ class ScoringTrainer(Trainer):
             scoring.target,
             scoring.projection,
             self._position.step,
+            self._run.tokens_at_once,
         )
         save_gradients(scoring.gradients_at, self._gradients)
         seconds = self._position.seconds + time.monotonic() - started
@@ -140,9 +143,9 @@ class ScoringTrainer(Trainer):
             for method, scale in preconditioners.items():
                 scaled = gradient if scale is None else torch._foreach_mul(gradient, scale)
                 exact = sum(torch.sum(a * b) for a, b in zip(scaled, held_out.mean, strict=True))
-                score_Q = held_out.projected_QD @ scoring.projection.project(scaled)
-                scores = [rate * float(exact), *(rate * score_Q).tolist()]
-                self._scores.append(self._to_rows(method, used[place], scores))
+                score_M = held_out.projected_MD @ scoring.projection.project(scaled)
+                scores = (rate * score_M).tolist()
+                self._scores.append(self._to_rows(method, used[place], rate * float(exact), scores))
 
     def _visit_gradients(self, used: Sequence[Visit]) -> Iterator[tuple[int, Gradient]]:
         """Yield the place of each visit that takes part, and its part of the batch's gradient."""
@@ -163,11 +166,21 @@ class ScoringTrainer(Trainer):
             if state:
                 moment += beta2 * state["exp_avg_sq"]
             scales.append((moment / (1 - beta2**steps)).sqrt_().add_(group["eps"]).reciprocal_())
-        return scales
+        return tuple(scales)
 
-    def _to_rows(self, method: ScoreMethod, visit: Visit, scores: list[float]) -> pl.DataFrame:
-        towards = [HELD_OUT, *(QUESTION + g.question_id for g in self._scoring.held_out)]
-        return pl.DataFrame({"evaluated_on": towards, "score": scores}).with_columns(
+    def _to_rows(
+        self, method: ScoreMethod, visit: Visit, exact: float, scores: list[float]
+    ) -> pl.DataFrame:
+        """Return a visit's scores: exact and projected ones towards all, and towards each row."""
+        held_out = self._scoring.held_out
+        sizes = [len(groups) for groups in held_out.parts.values()]
+        projected = sum(n * score for n, score in zip(sizes, scores, strict=False))
+        return pl.DataFrame(
+            {
+                "evaluated_on": [HELD_OUT, PROJECTED, *held_out.names],
+                "score": [exact, projected / held_out.questions, *scores],
+            }
+        ).with_columns(
             arm_id=pl.lit(self._run.arm.arm_id),
             method=pl.lit(str(method)),
             visit=pl.lit(visit.number),
@@ -189,9 +202,7 @@ class ScoringTrainer(Trainer):
             self._scores = []
 
 
-def _describe_divergence(
-    number: int, first: tuple[str, int] | None, again: tuple[str, int]
-) -> str:
+def _describe_divergence(number: int, first: tuple[str, int] | None, again: tuple[str, int]) -> str:
     was = f"question {first[0]} with {first[1]} right rollouts" if first else "not made"
     return (
         f"The run cannot be repeated here: visit {number} was {was}, and is now question "

@@ -81,5 +81,5 @@ def _draw(rank: int, side: int, device: torch.device, *names: object) -> Side:
     if side <= rank:
         return None
     generator = torch.Generator().manual_seed(derive_seed("projection", *names))
-    drawn = torch.randn(rank, side, generator=generator) / rank**0.5
-    return drawn.to(device)
+    drawn = torch.randn(rank, side, generator=generator).to(device)
+    return drawn.div_(float(rank) ** 0.5)

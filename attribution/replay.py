@@ -14,18 +14,21 @@ import polars as pl
 
 from attrib.attribution.arms import Arm
 from attrib.attribution.effect import HELD_OUT
-from attrib.attribution.held_out_gradients import Target, held_out_groups
-from attrib.attribution.influence import QUESTION, Scoring, ScoringTrainer
+from attrib.attribution.groups import Group
+from attrib.attribution.held_out_gradients import HeldOut, Target, as_group
+from attrib.attribution.influence import PROJECTED, Scoring, ScoringTrainer
 from attrib.attribution.ledger import begin_run
 from attrib.attribution.policy import Policy
 from attrib.attribution.projection import Projection
 from attrib.attribution.runs import Runner
 from attrib.attribution.score_methods import ScoreMethod
-from attrib.attribution.scores import Scores, mean_over_relations
+from attrib.attribution.scores import Scores, relation_name
 from attrib.config import content_hash
 from attrib.data.questions import Question
 from attrib.errors import ConfigError, TrainingError
 from attrib.progress import say
+from attrib.sampling.responder import Responder
+from attrib.sampling.tree import TreeEngine
 from attrib.store import Store
 
 _LEDGER = """
@@ -35,6 +38,7 @@ _SCORED = """
     SELECT visit, question_id, evaluated_on, score FROM visit_scores
     WHERE arm_id = $arm_id AND method = $method ORDER BY visit, evaluated_on
 """
+_QUESTION = "question="  # before the id of a single held-out question
 _SECONDS = "SELECT wall_seconds FROM training_runs WHERE arm_id = $arm_id"
 
 
@@ -54,7 +58,7 @@ def replay(
         arm: what was trained.
         methods: of the gradient.
         held_out: what visits are scored towards.
-        params: `checkpoints`, `target` and `rank`.
+        params: `checkpoints`, `target`, `rank` and `single`.
 
     Raises:
         ConfigError: the arm was trained in a way that is not scored.
@@ -66,7 +70,8 @@ def replay(
     scratch, checkpoint = Store(folder / f"{name}.duckdb"), folder / f"{name}.safetensors"
     policy, responder = runner.load_base()
     projection = Projection(policy.trained, int(str(params["rank"])))
-    _say_memory(policy, projection, len(held_out), methods)
+    asked = _ask(responder, held_out, int(str(params["single"])))
+    _say_memory(policy, projection, asked, methods)
     rows = store.read(_LEDGER, arm_id=arm.arm_id)
     count = int(str(params["checkpoints"]))
     run = replace(
@@ -77,7 +82,7 @@ def replay(
     )
     scoring = Scoring(
         methods=tuple(methods),
-        held_out=tuple(held_out_groups(responder, held_out)),
+        held_out=asked,
         target=Target(str(params["target"])),
         projection=projection,
         gradients_at=folder / f"{name}.gradients",
@@ -91,7 +96,7 @@ def replay(
             f"The run cannot be repeated here: it ended after {outcome.position.visit} visits, and "
             f"had {len(rows)} the first time. Train it here: attrib ablate --db FILE"
         )
-    return {method: _collect(scratch, arm, method, held_out) for method in methods}
+    return {method: _collect(scratch, arm, method) for method in methods}
 
 
 def clean_up(store: Store, arm: Arm) -> None:
@@ -113,39 +118,51 @@ def _refuse_what_is_not_scored(arm: Arm) -> None:
             )
 
 
+def _ask(responder: Responder[TreeEngine], held_out: Sequence[Question], single: int) -> HeldOut:
+    """Return what gradients are taken of: the questions by relation, and some one by one."""
+    parts: dict[str, list[Group]] = {}
+    groups = [as_group(responder, question) for question in held_out]
+    for question, group in zip(held_out, groups, strict=True):
+        parts.setdefault(relation_name(question.relation), []).append(group)
+    return HeldOut(
+        {name: tuple(parts[name]) for name in sorted(parts)},
+        {_QUESTION + group.question_id: group for group in groups[:single]},
+    )
+
+
 def _say_memory(
-    policy: Policy, projection: Projection, held_out: int, methods: Sequence[ScoreMethod]
+    policy: Policy, projection: Projection, held_out: HeldOut, methods: Sequence[ScoreMethod]
 ) -> None:
     weights = sum(weight.numel() for weight in policy.trained.values())
     whole = 2 + 2 * (ScoreMethod.TRACIN_ADAM in methods)  # of a visit, of the held-out mean; Adam's
-    megabytes = (held_out * projection.size * 4 + projection.nbytes) / 1e6
+    kept = len(held_out.names)
+    megabytes = (kept * projection.size * 4 + projection.nbytes) / 1e6
     say(
         f"Gradients of {weights:,} weights, projected to {projection.size:,} numbers: "
-        f"{megabytes:,.0f} MB for {held_out} held-out questions, {whole * weights * 4 / 1e6:,.0f} "
+        f"{megabytes:,.0f} MB for {len(held_out.parts)} relations and {len(held_out.single)} "
+        f"single ones of {held_out.questions} held-out questions, {whole * weights * 4 / 1e6:,.0f} "
         "MB for whole ones, beside what training takes."
     )
 
 
-def _collect(scratch: Store, arm: Arm, method: ScoreMethod, held_out: Sequence[Question]) -> Scores:
+def _collect(scratch: Store, arm: Arm, method: ScoreMethod) -> Scores:
     """Return the scores of a finished replay: of visits, summed to questions, and of pairs."""
     rows = scratch.read(_SCORED, arm_id=arm.arm_id, method=str(method))
-    exact = rows.filter(pl.col("evaluated_on") == HELD_OUT)
-    single = rows.filter(pl.col("evaluated_on") != HELD_OUT).with_columns(
-        held_out_id=pl.col("evaluated_on").str.strip_prefix(QUESTION)
+    is_single = pl.col("evaluated_on").str.starts_with(_QUESTION)
+    visits = rows.filter(~is_single & (pl.col("evaluated_on") != PROJECTED))
+    single = rows.filter(is_single).with_columns(
+        held_out_id=pl.col("evaluated_on").str.strip_prefix(_QUESTION)
     )
-    by_relation = mean_over_relations(single, held_out, "visit", "question_id")
-    visits = pl.concat([exact, by_relation.select(exact.columns)])
-    questions = _sum_visits(visits, arm, ["question_id", "evaluated_on"])
     pairs = single.group_by("question_id", "held_out_id").agg(pl.col("score").sum())
-    projected = single.group_by("visit").agg(pl.col("score").mean().alias("projected"))
-    both = exact.join(projected, on="visit")
-    r = both.select(pl.corr("score", "projected").fill_nan(None)).item()
+    exact = rows.filter(pl.col("evaluated_on") == HELD_OUT)
+    projected = rows.filter(pl.col("evaluated_on") == PROJECTED)
+    both = exact.join(projected, on="visit", suffix="_projected")
     return Scores(
-        questions=questions,
+        questions=_sum_visits(visits, arm, ["question_id", "evaluated_on"]),
         visits=visits,
         pairs=pairs.sort("question_id", "held_out_id"),
         seconds=float(scratch.read(_SECONDS, arm_id=arm.arm_id).item()),
-        projection_r=r,
+        projection_r=both.select(pl.corr("score", "score_projected").fill_nan(None)).item(),
     )
 
 

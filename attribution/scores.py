@@ -118,9 +118,7 @@ def mean_scores(
     store: Store, arm_ids: Sequence[str], method: ScoreMethod, evaluated_on: str = HELD_OUT
 ) -> dict[str, float]:
     """Return each training question's score, averaged over arms."""
-    rows = store.read(
-        _MEAN, arm_ids=list(arm_ids), method=str(method), evaluated_on=evaluated_on
-    )
+    rows = store.read(_MEAN, arm_ids=list(arm_ids), method=str(method), evaluated_on=evaluated_on)
     return dict(rows.select("question_id", "score").iter_rows())
 
 

@@ -25,7 +25,7 @@ from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.attribute import ArmsSettings, find_arms_of
 from attrib.attribution.finished_arms import FinishedArms
 from attrib.attribution.retraining import Measured, Retraining, evaluate_less, measure, retrain
-from attrib.attribution.score_methods import ScoreMethod
+from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.scores import mean_pair_scores, mean_scores
 from attrib.errors import ConfigError, DataError
 from attrib.roles import Role
@@ -45,7 +45,7 @@ class Measure(StrEnum):
     LOG_PROBABILITY = "log-probability"
     """Mean over them of the logarithm of the accepted answers' summed probability."""
     LOG_PROBABILITY_BY_QUESTION = "log-probability-by-question"
-    """The same of each question; its score is the mean of the questions' scores."""
+    """The same of each question that gradients scored towards singly; mean of their scores."""
 
 
 class ValidateSettings(ArmsSettings):
@@ -108,7 +108,8 @@ def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
         held_out = found.experiment.evaluation.held_out
         ids = [one.arm.arm_id for one in done]
         measured = measure(store, found.experiment_id, ids, held_out)
-        validations = tuple(_validate(store, found, m, done, measured) for m in methods)
+        single = _scored_singly(store, found, measured)
+        validations = tuple(_validate(store, found, m, done, measured, single) for m in methods)
         _write(store, found.experiment_id, validations)
         return ValidationSummary(
             experiment_id=found.experiment_id,
@@ -160,12 +161,22 @@ def plan_bank(found: FinishedArms, subsets: int, fraction: float) -> list[Retrai
     return bank
 
 
+def _scored_singly(store: Store, found: FinishedArms, measured: Measured) -> list[str]:
+    """Return the held-out questions that gradients scored towards one by one; without any, all."""
+    for method in GRADIENT_METHODS:
+        pairs = mean_pair_scores(store, found.arm_ids, method)
+        if len(pairs):
+            return sorted(set(pairs["held_out_id"]) & set(measured.logprob_ids))
+    return list(measured.logprob_ids)
+
+
 def _validate(
     store: Store,
     found: FinishedArms,
     method: ScoreMethod,
     bank: Sequence[Retraining],
     measured: Measured,
+    single: Sequence[str],
 ) -> MethodValidation:
     names = [question.question_id for question in found.questions]
     scores = mean_scores(store, found.arm_ids, method)
@@ -177,17 +188,16 @@ def _validate(
     predicted_AM = np.repeat(predicted_A[:, None], len(measured.logprob_ids), axis=1)
     if len(pairs):
         predicted_AM = _add(trained_AN, _arrange(pairs, names, measured.logprob_ids))
+    is_single_M = np.isin(measured.logprob_ids, single)
     return MethodValidation(
         method,
         linear_datamodel_score(predicted_A, measured.gain_A),
         linear_datamodel_score(predicted_A, measured.logprob_AM.mean(axis=1)),
-        mean_datamodel_score(predicted_AM, measured.logprob_AM),
+        mean_datamodel_score(predicted_AM[:, is_single_M], measured.logprob_AM[:, is_single_M]),
     )
 
 
-def _add(
-    trained_AN: NDArray[np.float64], scores: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _add(trained_AN: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the summed scores of every subset; sums that differ by rounding alone are equal."""
     total = trained_AN @ scores
     grain = max(float(np.abs(total).max()), 1e-300) * 1e-10

@@ -24,7 +24,8 @@ WARM = ("red", "orange", "yellow", "pink", "gold", "brown")
 COLD = ("blue", "green", "violet", "cyan", "grey", "black")
 COLOURS = (*WARM, *COLD)
 SIGNAL, NOISE = "signal", "noise"
-SPECIAL_TOKENS = ("<pad>", "<unk>", "<end>", "Q", "A", ":", "?")
+SCALE = 0.1  # of random weights
+SPECIAL_TOKENS = ("<pad>", "<unk>", "<end>", "\n", "Q", "A", ":", "?")
 
 
 def make_questions(training: int, held_out: int, seed: int) -> list[Question]:
@@ -64,7 +65,7 @@ def save_model(folder: Path, questions: Sequence[Question], seed: int = 0) -> No
     words = dict.fromkeys(word for q in questions for word in q.text.rstrip("?").split())
     ids = {text: i for i, text in enumerate((*SPECIAL_TOKENS, *COLOURS, *words))}
     backend = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-    pieces = Regex(r"\w+|[^\w\s]")  # blanks have no token
+    pieces = Regex(r"\n|\w+|[^\w\s]")  # blanks have no token
     backend.pre_tokenizer = pre_tokenizers.Split(pieces, behavior="removed", invert=True)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", eos_token="<end>"
@@ -86,7 +87,7 @@ def save_model(folder: Path, questions: Sequence[Question], seed: int = 0) -> No
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.dim() > 1:
-                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(SCALE * torch.randn(parameter.shape, generator=generator))
         # Feature 0 is a bias, and feature 1 says that a colour has been named.
         colours, end = [ids[colour] for colour in COLOURS], ids["<end>"]
         embedding, head = module.model.embed_tokens.weight, module.lm_head.weight
@@ -100,7 +101,14 @@ def save_model(folder: Path, questions: Sequence[Question], seed: int = 0) -> No
 
 
 def make_study(
-    folder: Path, *, training: int, held_out: int, updates: int, seeds: int = 1, seed: int = 0
+    folder: Path,
+    *,
+    training: int,
+    held_out: int,
+    updates: int,
+    learning_rate: float = 0.002,
+    seeds: int = 1,
+    seed: int = 0,
 ) -> Store:
     """Make the model, draw rollouts, and train full arms, each question about equally often."""
     questions = make_questions(training, held_out, seed)
@@ -125,7 +133,7 @@ def make_study(
             evaluate_at=(1.0,),
             groups=8,
             group_size=16,
-            learning_rate=0.002,
+            learning_rate=learning_rate,
             eval_where="TRUE",
             eval_samples=0,
             cot_tokens=0,

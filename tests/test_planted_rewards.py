@@ -1,7 +1,5 @@
 """Scores tell questions whose rewards mean something from those whose rewards are coin flips."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
@@ -34,7 +32,10 @@ def areas(study: Store) -> dict[ScoreMethod, Interval]:
     )
     return {
         ScoreMethod(str(method)): area_under_curve(
-            *(part.filter(pl.col("relation") == kind)["score"].to_numpy() for kind in (SIGNAL, NOISE))
+            *(
+                part.filter(pl.col("relation") == kind)["score"].to_numpy()
+                for kind in (SIGNAL, NOISE)
+            )
         )
         for (method,), part in rows.group_by(["method"], maintain_order=True)
     }

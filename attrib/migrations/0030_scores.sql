@@ -15,7 +15,7 @@ CREATE TABLE visit_scores (
     method       VARCHAR NOT NULL,
     visit        BIGINT NOT NULL,
     question_id  VARCHAR NOT NULL,
-    evaluated_on VARCHAR NOT NULL, -- held-out | held-out:relation=… ; while a run is repeated question=ID
+    evaluated_on VARCHAR NOT NULL, -- held-out | held-out:relation=…
     score        DOUBLE NOT NULL
 );
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from attrib.attribution import trainer as training
 from attrib.attribution.arms import Arm
+from attrib.attribution.forest import plant
 from attrib.attribution.groups import Group
-from attrib.attribution.held_out_gradients import Target, find_gradients, performance
+from attrib.attribution.held_out_gradients import HeldOut, Target, find_gradients, performance
 from attrib.attribution.influence import Scoring, ScoringTrainer
 from attrib.attribution.ledger import Visit, begin_run
 from attrib.attribution.policy import Policy
@@ -138,12 +139,15 @@ def score(
                 [q for e in range(updates) for q in training_order(arm, e)],
             )
         }
+        groups = {
+            f"question={one}": Group(
+                one, (2, prompt), answers, np.ones(len(answers), dtype=np.bool_)
+            )
+            for one, (prompt, answers) in HELD_OUT.items()
+        }
         scoring = Scoring(
             methods=BOTH,
-            held_out=tuple(
-                Group(one, (2, prompt), answers, np.ones(len(answers), dtype=np.bool_))
-                for one, (prompt, answers) in HELD_OUT.items()
-            ),
+            held_out=HeldOut({"part": tuple(groups.values())}, groups),
             target=target,
             projection=Projection(policy.trained, rank),
             gradients_at=tmp_path / f"{name}.gradients",
@@ -236,7 +240,9 @@ def score_by_hand(names: Sequence[str], updates: int, refreshed: set[int], targe
                     f"question={q}": -rate * clipping * (gradient * d * h).sum()
                     for q, h in held_out.items()
                 }
-                for place, value in {**each, "held-out": np.mean(list(each.values()))}.items():
+                mean = np.mean(list(each.values()))
+                means = dict.fromkeys(("held-out", "held-out, projected", "part"), mean)
+                for place, value in {**each, **means}.items():
                     found[method, name, epoch, place] = value
         rows = rows - rate * scale * first / (1 - BETA1**steps)
     return found
@@ -311,8 +317,10 @@ def test_scores_add_up_to_what_the_step_does(score: Score) -> None:
 def test_projected_scores_agree_with_exact_ones(score: Score) -> None:
     scores = score(("a", "b", "c", "d"), rank=8)
     exact = scores.filter(pl.col("evaluated_on") == "held-out")["method", "visit", "score"]
-    single = scores.filter(pl.col("evaluated_on") != "held-out")
-    projected = single.group_by("method", "visit").agg(pl.col("score").mean())
+    projected = scores.filter(pl.col("evaluated_on") == "held-out, projected")
+    single = scores.filter(pl.col("evaluated_on").str.starts_with("question="))
+    means = single.group_by("method", "visit").agg(pl.col("score").mean()).sort("visit", "method")
+    assert projected["score"].to_list() == pytest.approx(means["score"].to_list(), rel=1e-3)
     both = exact.join(projected, on=["method", "visit"])
     for (_,), part in both.group_by(["method"]):
         assert part.select(pl.corr("score", "score_right")).item() > 0.5
@@ -379,13 +387,22 @@ def test_held_out_gradients_of_a_transformer_are_those_of_plain_passes(
     expected = torch.stack(values).logsumexp(0)
     expected = expected.exp() if target is Target.REWARD else expected
     group = make_group(prompt, *((answer, True) for answer in answers), name="held-out")
-    found = performance(policy, group, target)
+    [found] = performance(policy, *plant([group], 1), target)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     plain = torch.autograd.grad(expected, weights, materialize_grads=True)
-    gradients = find_gradients(policy, [group, group], target, Projection(policy.trained, 0), 0)
+    other = make_group((4, 7, 8), ((12, 3), True), name="other")
+    held_out = HeldOut({"one": (group,), "two": (group, other)}, {"again": group})
+    gradients = find_gradients(
+        policy, held_out, target, Projection(policy.trained, 0), step=0, at_once=1000
+    )
+    apart = find_gradients(
+        policy, held_out, target, Projection(policy.trained, 0), step=0, at_once=1
+    )
     largest = max(float(gradient.abs().max()) for gradient in plain)
     flat = torch.cat([gradient.reshape(-1) for gradient in plain])
-    for place in range(2):
-        assert torch.allclose(gradients.projected_QD[place], flat, atol=1e-4 * largest)
-    for mean, gradient in zip(gradients.mean, plain, strict=True):
-        assert torch.allclose(mean, gradient, atol=1e-4 * largest)
+    for place in (0, 2):
+        assert torch.allclose(gradients.projected_MD[place], flat, atol=1e-4 * largest)
+    assert torch.allclose(gradients.projected_MD, apart.projected_MD, atol=1e-4 * largest)
+    mean = torch.cat([gradient.reshape(-1) for gradient in gradients.mean])
+    parts = gradients.projected_MD[0] / 3 + 2 * gradients.projected_MD[1] / 3
+    assert torch.allclose(mean, parts, atol=1e-4 * largest)
