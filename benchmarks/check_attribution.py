@@ -38,7 +38,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--training", type=int, default=60, help="training questions")
     parser.add_argument("--held-out", type=int, default=60, help="held-out questions")
-    parser.add_argument("--updates", type=int, default=6, help="of every arm")
+    parser.add_argument("--updates", type=int, default=10, help="of every arm")
+    parser.add_argument("--learning-rate", type=float, default=0.0005, help="of every arm")
     parser.add_argument("--seeds", type=int, default=3, help="scored arms")
     parser.add_argument("--subsets", type=int, default=48, help="retrained on random halves")
     chosen = parser.parse_args()
@@ -49,6 +50,7 @@ def main() -> int:
             training=chosen.training,
             held_out=chosen.held_out,
             updates=chosen.updates,
+            learning_rate=chosen.learning_rate,
             seeds=chosen.seeds,
         )
         attribute(store, AttributeSettings(device="cpu"))
