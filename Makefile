@@ -4,7 +4,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 apt = (apt-get update --quiet && apt-get install --yes --no-install-recommends $(1))
 PACKAGES = data sampling analysis attribution reports
 
-.PHONY: demo test test-vllm test-scale test-browser check-exports check-exact check-coverage check-membership check-intervals check-attribution benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
+.PHONY: demo test test-vllm test-scale test-browser check-exports check-exact check-coverage check-membership check-intervals check-attribution check-kills benchmark benchmark-training benchmark-facts benchmark-scale lint types clean
 
 demo: .venv/.local-ready
 	.venv/bin/attrib run demo
@@ -56,6 +56,10 @@ check-intervals: .venv/.local-ready
 # Do scores of questions find what was planted, and foretell retraining? (half an hour)
 check-attribution: .venv/.local-ready
 	.venv/bin/python benchmarks/check_attribution.py
+
+# Does a study that is killed 50 times end as if nothing had happened? (half an hour)
+check-kills: .venv/.dev-ready
+	.venv/bin/pytest tests/test_resume.py --kills 50 --capture no
 
 # Engines side by side (half an hour); on a quiet machine.
 benchmark: .venv/.local-ready .venv-vllm/.ready
