@@ -17,7 +17,7 @@ from attrib.attribution.effect import HELD_OUT
 from attrib.attribution.groups import Group
 from attrib.attribution.held_out_gradients import HeldOut, Target, as_group
 from attrib.attribution.influence import PROJECTED, Scoring, ScoringTrainer
-from attrib.attribution.ledger import begin_run
+from attrib.attribution.ledger import mark_running
 from attrib.attribution.policy import Policy
 from attrib.attribution.projection import Projection
 from attrib.attribution.runs import Runner
@@ -89,7 +89,8 @@ def replay(
         ledger={visit: (question, correct) for visit, question, correct in rows.iter_rows()},
     )
     with scratch.writing("attrib attribute"):
-        begin_run(scratch, arm)
+        with scratch.transaction() as transaction:
+            mark_running(transaction, arm)
         outcome = ScoringTrainer(run, scoring).train()
     if outcome.position.visit != len(rows):
         raise TrainingError(
