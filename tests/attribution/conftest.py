@@ -78,6 +78,7 @@ class OpenStore(Store):
     def close(self) -> None:
         """Let others have the file."""
         if self._connection is not None:
+            self._connection.execute("CHECKPOINT")  # what is copied is one file
             self._connection.close()
             self._connection = None
 
