@@ -58,7 +58,8 @@ def main() -> int:
         validation = validate(store, ValidateSettings(device="cpu", subsets=chosen.subsets))
         print_validation(validation)
         methods = (ScoreMethod.TRACIN, ScoreMethod.REWARDED, ScoreMethod.DIFFICULTY)
-        print_curves(draw_curves(store, CurvesSettings(device="cpu", method=methods)))
+        curves = CurvesSettings(device="cpu", method=methods, fraction=(0.2,))
+        print_curves(draw_curves(store, curves))
     tracin = next(one for one in validation.methods if one.method is ScoreMethod.TRACIN)
     return int(area_low <= 0.5 or (tracin.log_probability.low or 0.0) <= 0.0)
 

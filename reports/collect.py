@@ -13,6 +13,7 @@ import polars as pl
 from attrib.analysis.buckets import bucket_table
 from attrib.analysis.passk import PassCurve, mean_pass_at_k
 from attrib.errors import DataError
+from attrib.reports.collect_attribution import collect_attribution
 from attrib.reports.collect_examples import collect_held_out_shifts, collect_training_shifts
 from attrib.reports.collect_experiment import collect_experiment
 from attrib.reports.collect_grading import collect_grading
@@ -70,6 +71,7 @@ def collect_study(store: Store, experiment_id: str | None = None) -> Study:
         if experiment
         else (),
         experiment=experiment,
+        attribution=collect_attribution(store, chosen, bucketing_id) if chosen else None,
         provenance=collect_provenance(store, bucketing_id, chosen),
         others=others,
     )

@@ -39,11 +39,18 @@ PARTS: dict[str, dict[str, str]] = {
         "changes": "Learned and lost",
         "examples": "Examples",
     },
+    "Single questions": {"attribution": "Scores"},
     "Training": {"ledger": "Ledger", "curves": "Curves", "runs": "Runs"},
     "Details": {"settings": "Settings and versions"},
 }
 """Section ids and their short names, by part."""
-_AFTER_TRAINING = ("The gain", "Training or sampling", "What changed", "Training")
+_AFTER_TRAINING = (
+    "The gain",
+    "Training or sampling",
+    "What changed",
+    "Single questions",
+    "Training",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +61,21 @@ class Part:
     sections: tuple[tuple[str, str], ...]
 
 
-def list_parts(*, compared: bool, trained: bool, divided: bool) -> list[Part]:
+def list_parts(*, compared: bool, trained: bool, divided: bool, scored: bool) -> list[Part]:
     """Return the parts of a page with their sections; empty ones are left out.
 
     Args:
         compared: whether other studies stand beside this one.
         trained: whether there is an experiment.
         divided: whether its gain is divided among buckets.
+        scored: whether single training questions have scores.
     """
-    absent = {"comparison": not compared, "next": trained, "shapley": not divided}
+    absent = {
+        "comparison": not compared,
+        "next": trained,
+        "shapley": not divided,
+        "attribution": not scored,
+    }
     parts = [
         Part(name, tuple(one for one in sections.items() if not absent.get(one[0])))
         for name, sections in PARTS.items()

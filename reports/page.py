@@ -13,6 +13,7 @@ from attrib.analyses import Analysis
 from attrib.reports import (
     tables_analysis,
     tables_arms,
+    tables_attribution,
     tables_budgets,
     tables_changes,
     tables_gains,
@@ -31,6 +32,7 @@ from attrib.reports.kinds import describe_parts, list_contrasted, list_kinds
 from attrib.reports.mechanism import describe_mechanism
 from attrib.reports.records import Study
 from attrib.reports.records_arms import Arm
+from attrib.reports.records_attribution import Attribution
 from attrib.reports.records_training import Experiment, PassRun, Transitions
 from attrib.reports.tables import Table
 from attrib.reports.text import show
@@ -68,6 +70,7 @@ def describe_experiment(
         **_describe_crossings(analysis, experiment),
         **_describe_stored(analysis, experiment),
         **_describe_moves(experiment),
+        **_describe_attribution(study.attribution),
         "shift_tables": [
             tables_training.tabulate_shifts(caption, group, shifts)
             for caption, group, shifts in (
@@ -235,6 +238,25 @@ def _describe_stored(analysis: Analysis, experiment: Experiment) -> dict[str, ob
             for place in ("train", "held-out")
             if (table := tables_changes.tabulate_cuts(analysis.effects, place)).rows
         ],
+    }
+
+
+def _describe_attribution(found: Attribution | None) -> dict[str, object]:
+    from attrib.reports import figures_attribution
+
+    if found is None:
+        return {}
+    checked = [one for one in found.validations if one.score.value is not None]
+    return {
+        "score_sentences": tables_attribution.describe_attribution(found),
+        "score_figure": Markup(figures_attribution.draw_bucket_scores(found).svg),
+        "score_table": tables_attribution.tabulate_bucket_scores(found),
+        "score_tables": tables_attribution.tabulate_ends(found),
+        "validation_figure": Markup(figures_attribution.draw_validations(checked).svg)
+        if checked
+        else None,
+        "validation_table": tables_attribution.tabulate_validations(found),
+        "score_curve_table": tables_attribution.tabulate_curves(found.curves),
     }
 
 

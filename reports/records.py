@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from attrib.analysis.buckets import BucketRow
 from attrib.analysis.passk import PassCurve
+from attrib.reports.records_attribution import Attribution
 from attrib.reports.records_grading import Grading
 from attrib.reports.records_provenance import Provenance
 from attrib.reports.records_training import AnswerShift, Experiment
@@ -112,6 +113,8 @@ class Study:
     """Training questions of each bucket, their answers before and after the full arm."""
     held_out_shifts: tuple[AnswerShift, ...]
     experiment: Experiment | None
+    attribution: Attribution | None
+    """Scores of single training questions; None where there are none."""
     provenance: Provenance
     others: tuple[str, ...]
     """Ids of experiments on other buckets, which this report does not show."""

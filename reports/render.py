@@ -121,6 +121,7 @@ def render_page(
         compared=bool(compared),
         trained=experiment is not None,
         divided=bool(shown.get("divided")),
+        scored=study.attribution is not None,
     )
     return page.render(
         parts=parts,

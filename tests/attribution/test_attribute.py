@@ -20,6 +20,7 @@ from attrib.attribution.influence import ScoringTrainer
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.validation import ValidateSettings, validate
 from attrib.errors import ConfigError, DataError, TrainingError
+from attrib.reports.render import write_report
 from attrib.store import Store
 
 Connect = Callable[[Path], Store]
@@ -352,3 +353,18 @@ def test_rollouts_are_written_as_bergson_reads_them(store: Store, tmp_path: Path
     assert joined["completion"].str.strip_chars().to_list() == joined["answer"].to_list()
     with pytest.raises(ConfigError, match=r"neither .jsonl nor .parquet"):
         export_for_bergson(store, BergsonSettings(**CPU, output=tmp_path / "rollouts.csv"))
+
+
+def test_the_report_shows_scores_and_what_retraining_says(store: Store, tmp_path: Path) -> None:
+    write_report(store, tmp_path / "before.html")
+    assert "has not been checked" in (tmp_path / "before.html").read_text()
+    validate(store, ValidateSettings(**CPU, subsets=6))
+    draw_curves(store, CurvesSettings(**CPU, method=("visits",), fraction=(0.4,), seeds=1))
+    write_report(store, tmp_path / "after.html")
+    page = (tmp_path / "after.html").read_text()
+    assert 'id="attribution"' in page
+    assert "The 8 highest scores" in page
+    assert "Linear datamodel scores over 6" in page
+    assert "With only, and without, the highest scores" in page
+    for method in ScoreMethod:
+        assert page.count(str(method)) >= 1
