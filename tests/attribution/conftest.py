@@ -65,7 +65,13 @@ class OpenStore(Store):
     _connection: duckdb.DuckDBPyConnection | None = None
 
     @contextmanager
-    def _connected(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connected(
+        self, *, read_only: bool, path: Path | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        if path is not None:  # a study that is being made
+            with super()._connected(read_only=read_only, path=path) as connection:
+                yield connection
+            return
         if self._connection is None:
             self._connection = duckdb.connect(str(self.path))
             confine(self._connection, self.path)

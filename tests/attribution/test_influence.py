@@ -154,7 +154,7 @@ def score(
             ledger={**ledger, **(changed or {})},
         )
         with store.writing("attrib test"):
-            begin_run(store, arm, "test")
+            begin_run(store, arm, "attrib attribute")
             ScoringTrainer(
                 Run(
                     store=store,

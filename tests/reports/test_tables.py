@@ -90,12 +90,12 @@ def test_bounds_are_shown_in_one_unit() -> None:
 
 
 def test_parts_of_the_page() -> None:
-    everything = list_parts(compared=True, trained=True, divided=True)
+    everything = list_parts(compared=True, trained=True, divided=True, scored=True)
     shown = [section for part in everything for section, _ in part.sections]
     known = [section for sections in PARTS.values() for section in sections]
     assert shown == [one for one in known if one != "next"]
     assert len(known) == len(set(known))
-    little = list_parts(compared=False, trained=False, divided=False)
+    little = list_parts(compared=False, trained=False, divided=False, scored=False)
     assert [part.name for part in little] == ["Result", "Design", "Before training", "Details"]
     assert [section for section, _ in little[2].sections][-1] == "next"
     assert name_parts(little) == {
@@ -104,5 +104,5 @@ def test_parts_of_the_page() -> None:
         "buckets": "Before training",
         "settings": "Details",
     }
-    undivided = list_parts(compared=False, trained=True, divided=False)
+    undivided = list_parts(compared=False, trained=True, divided=False, scored=False)
     assert "shapley" not in {section for part in undivided for section, _ in part.sections}
