@@ -28,7 +28,8 @@ class Agreement:
             differ or always do, since drawing questions again then shows no spread.
         observed_high: upper bound.
         kappa: Cohen's kappa; None where both give one and the same verdict throughout.
-        low: lower bound of kappa; None with it, and where that of the share is.
+        low: lower bound of kappa; None with it, where that of the share is, and where one grader
+            gives one verdict throughout: kappa is then 0 whatever the questions.
         high: upper bound.
     """
 
@@ -77,7 +78,7 @@ def measure_agreement(
         tails = [(1 - confidence) / 2, (1 + confidence) / 2]
         agreed_B = np.trace(total_B22, axis1=1, axis2=2) / total_B22.sum(axis=(1, 2))
         observed_low, observed_high = map(float, np.quantile(agreed_B, tails))
-        if np.isfinite(kappa):
+        if total_22.sum(axis=0).all() and total_22.sum(axis=1).all():
             low, high = map(float, np.nanquantile(_kappa(total_B22), tails))
     return Agreement(
         responses=int(total_22.sum()),

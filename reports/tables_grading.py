@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from attrib.analysis.buckets import never_correct_bound
 from attrib.reports.collect_grading import COVERED
-from attrib.reports.records_grading import Grading, SecondGrader, Suspects
+from attrib.reports.records_grading import Grading, SecondGrader, SuspectQuestion, Suspects
 from attrib.reports.tables import Column, Kind, Table, join_answers, make_table
 from attrib.reports.text import (
     UNKNOWN,
@@ -145,13 +145,19 @@ def tabulate_suspects(suspects: Suspects) -> Table:
             (
                 show(one.question),
                 join_answers(one.answers),
-                UNKNOWN if one.said is None else show(one.said, 80),
+                _show_said(one),
                 f"{count(one.times)} of {count(one.n)}" if one.said is not None else UNKNOWN,
                 "; ".join(f"{reason}: {show(detail, 120)}" for reason, detail in one.signs),
             )
             for one in suspects.listed
         ],
     )
+
+
+def _show_said(one: SuspectQuestion) -> str:
+    if one.said is None:
+        return UNKNOWN
+    return "no answer twice" if one.times == 1 < one.n else show(one.said, 80)
 
 
 def describe_suspects(suspects: Suspects) -> str:

@@ -120,7 +120,7 @@ def tabulate_choices(study: Study) -> Table:
     shared = experiment.settings if experiment else ()
     runs = [run for arm in experiment.arms for run in arm.runs] if experiment else []
     settings = (*shared, *(runs[0].settings if runs else ()))
-    unknown = "not recorded" if experiment else "nothing trained yet"
+    unknown = "not recorded"
 
     def chosen(*names: str) -> str:
         return show(find_setting(settings, *names) or unknown)
@@ -131,25 +131,26 @@ def tabulate_choices(study: Study) -> Table:
 
     rank = find_setting(settings, "lora")
     weights = unknown if rank is None else f"LoRA adapters of rank {show(rank)}"
+    rows = [
+        ("Temperature of the rollouts before RL", _sampling_temperature(study)),
+        ("What is held equal between arms", listed("budget", "fill")),
+        ("How arms of different size are matched", _describe_controls(study) or unknown),
+        ("Seeds per arm", describe_seeds(experiment.arms) if experiment else unknown),
+        ("Rollouts per group in training", chosen("group_size")),
+        ("Groups per update", chosen("groups")),
+        ("Learning rate", listed("learning_rate", "schedule", "warmup")),
+        ("Temperature in training", chosen("temperature")),
+        ("Advantage and normalisation of the loss", listed("advantage", "normalisation")),
+        ("Clipping, steps on each batch", listed("clip_low", "clip_high", "inner_epochs")),
+        ("Weight of the KL penalty", chosen("kl")),
+        ("Weights that are trained", "all" if rank == "0" else weights),
+        ("Limit on rollouts of a run", chosen("max_rollouts")),
+        ("When arms are evaluated, of the budget", chosen("evaluate_at")),
+    ]
     return make_table(
         "What the paper does not state, and what was chosen here",
         [Column("Not stated in arXiv 2605.07153"), Column("Here")],
-        [
-            ("Temperature of the rollouts before RL", _sampling_temperature(study)),
-            ("What is held equal between arms", listed("budget", "fill")),
-            ("How arms of different size are matched", _describe_controls(study) or unknown),
-            ("Seeds per arm", describe_seeds(experiment.arms) if experiment else unknown),
-            ("Rollouts per group in training", chosen("group_size")),
-            ("Groups per update", chosen("groups")),
-            ("Learning rate", listed("learning_rate", "schedule", "warmup")),
-            ("Temperature in training", chosen("temperature")),
-            ("Advantage and normalisation of the loss", listed("advantage", "normalisation")),
-            ("Clipping, steps on each batch", listed("clip_low", "clip_high", "inner_epochs")),
-            ("Weight of the KL penalty", chosen("kl")),
-            ("Weights that are trained", "all" if rank == "0" else weights),
-            ("Limit on rollouts of a run", chosen("max_rollouts")),
-            ("When arms are evaluated, of the budget", chosen("evaluate_at")),
-        ],
+        rows if experiment else [row for row in rows if row[1] != unknown],
     )
 
 

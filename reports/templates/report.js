@@ -37,7 +37,7 @@ for (const table of document.querySelectorAll("main table:not(.facts)")) {
     });
   });
 
-  if (rows.length < 20) continue;
+  if (rows.length < 30) continue;
   const label = document.createElement("label"), input = document.createElement("input");
   label.className = "filter";
   input.type = "search";

@@ -47,6 +47,13 @@ def test_extremes(table: list[list[int]], kappa: float | None) -> None:
     assert found.observed_low is found.observed_high is found.low is found.high is None
 
 
+def test_a_grader_of_one_verdict_has_no_interval_of_kappa() -> None:
+    found = measure_agreement([[[0, 3], [0, 5]], [[0, 1], [0, 7]]], generator())
+    assert found.kappa == 0.0
+    assert found.low is found.high is None
+    assert found.observed_low is not None
+
+
 @pytest.mark.parametrize("counts", [[], [[[0, 0], [0, 0]]], [[1, 2], [3, 4]], [[[1, -1], [0, 1]]]])
 def test_refused(counts: object) -> None:
     with pytest.raises(DataError):

@@ -148,6 +148,14 @@ def test_suspects_are_counted_and_the_weightiest_listed(whole: tuple[Store, Stud
     assert "3\u00a0never-correct questions show a sign" in describe_suspects(suspects)
 
 
+def test_answers_that_never_come_twice_are_not_called_frequent(whole: tuple[Store, Study]) -> None:
+    suspects = whole[1].grading.suspects
+    once = replace(suspects.listed[0], times=1)
+    unknown = replace(suspects.listed[0], said=None, times=0, n=0)
+    rows = tabulate_suspects(replace(suspects, listed=(once, unknown))).rows
+    assert [row[2:4] for row in rows] == [("no answer twice", "1 of 32"), ("–", "–")]
+
+
 def test_few_suspects_of_each_sign_are_listed(build_study: Build) -> None:
     store = build_study(arms=False)
     suspects = change(

@@ -311,10 +311,12 @@ def test_bounds_of_single_questions(whole: tuple[Store, Study], whole_page: Rend
         assert f"{row.correct} {row.questions} {exact} " in page.words
 
 
-def test_settings_of_the_full_arm_are_not_repeated(build_study: Build, tmp_path: Path) -> None:
-    store = build_study(subsets=("never-correct",))
-    page, _, _ = read(store, tmp_path)
-    assert "Further settings of the full arm Setting Value learning_rate 1e-05" in page.words
+def test_settings_of_the_full_arm_are_not_repeated(
+    whole_page: Rendered, build_study: Build, tmp_path: Path
+) -> None:
+    further = "Further settings of the full arm Setting Value learning_rate 1e-05"
+    assert further in whole_page[0].words
+    store = build_study(subsets=("never-correct",), roles=("only",))
     with store.writing("attrib test"), store.transaction() as batch:
         batch.execute("UPDATE training_runs SET params = (SELECT params FROM experiments)")
     page, _, _ = read(store, tmp_path)

@@ -1,5 +1,6 @@
 """Cells and sentences whose wording is easily wrong: bounds that are open, orders, repetitions."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,11 +10,13 @@ import pytest
 
 from attrib.analyses import VOTES, analyze
 from attrib.analysis.passk_equivalent import EquivalentAttempts
+from attrib.reports.collect import collect_study
 from attrib.reports.contents import PARTS, list_parts, name_parts
 from attrib.reports.records import Study
 from attrib.reports.records_training import PassRun
 from attrib.reports.tables_analysis import _read_chance, describe_crossings, describe_equivalent
 from attrib.reports.tables_changes import tabulate_votes
+from attrib.reports.tables_study import tabulate_choices
 from attrib.reports.text import percent_range
 from attrib.store import Store
 
@@ -106,3 +109,12 @@ def test_parts_of_the_page() -> None:
     }
     undivided = list_parts(compared=False, trained=True, divided=False, scored=False)
     assert "shapley" not in {section for part in undivided for section, _ in part.sections}
+
+
+def test_choices_about_training_wait_for_training(
+    whole: tuple[Store, Study], build_study: Callable[..., Store]
+) -> None:
+    trained = {row[0] for row in tabulate_choices(whole[1]).rows}
+    assert {"Learning rate", "Seeds per arm", "Temperature of the rollouts before RL"} <= trained
+    [only] = tabulate_choices(collect_study(build_study(arms=False))).rows
+    assert only == ("Temperature of the rollouts before RL", "1.0")
