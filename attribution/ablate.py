@@ -6,7 +6,8 @@ failed run does not stop the others, and a killed one goes on from its last chec
 """
 
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -95,11 +96,12 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
             ended = _run_there(store, experiment, where, runner, plan)
         failed: list[str] = []
         effects = [] if plan.owed else _estimate_again(store, experiment)
-        for arm, is_done in ended:
-            if not is_done:
-                failed.append(arm.name)
-            # After every run: a report made meanwhile, or after a kill, shows what there is.
-            effects = _estimate_again(store, experiment)
+        with closing(ended):
+            for arm, is_done in ended:
+                if not is_done:
+                    failed.append(arm.name)
+                # After every run: a report made meanwhile, or after a kill, shows what there is.
+                effects = _estimate_again(store, experiment)
         statuses = _read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,
@@ -131,7 +133,7 @@ def _choose_cluster(settings: AblateSettings) -> str | None:
 
 def _run_here(
     runner: Runner, plan: AblationPlan, settings: AblateSettings
-) -> Iterator[tuple[Arm, bool]]:
+) -> Generator[tuple[Arm, bool]]:
     """Run what is owed one after another; yield each arm, and whether it succeeded."""
     for planned in plan.owed:
         if planned.arm.role is Role.IMPORTED:
@@ -150,18 +152,19 @@ def _run_there(
     settings: AblateSettings,
     runner: Runner,
     plan: AblationPlan,
-) -> Iterator[tuple[Arm, bool]]:
+) -> Generator[tuple[Arm, bool]]:
     """Run what is owed on a cluster; yield each arm as it ends, and whether it succeeded."""
     from attrib.attribution.cluster_arms import run_on_cluster
 
     if plan.owed:
         arms = [planned.arm for planned in plan.owed]
-        for ended in run_on_cluster(store, experiment, settings, arms):
-            if ended.is_done:
-                runner.clean_up(ended.arm)  # begun in this process once
-            for sentence in ended.said:
-                say(f"{ended.arm.name}: {sentence}")
-            yield ended.arm, ended.is_done
+        with closing(run_on_cluster(store, experiment, settings, arms)) as there:
+            for ended in there:
+                if ended.is_done:
+                    runner.clean_up(ended.arm)  # begun in this process once
+                for sentence in ended.said:
+                    say(f"{ended.arm.name}: {sentence}")
+                yield ended.arm, ended.is_done
 
 
 def _check(settings: AblateSettings) -> None:

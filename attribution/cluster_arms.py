@@ -9,7 +9,7 @@ failed and leaves the others alone.
 import platform
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def find_storage(settings: AblateSettings, store: Store) -> Storage:
 
 def run_on_cluster(
     store: Store, experiment: Experiment, settings: AblateSettings, arms: Sequence[Arm]
-) -> Iterator[Ended]:
+) -> Generator[Ended]:
     """Run arms on the cluster that the settings name; yield each as it ends, stored already.
 
     Only inside `store.writing`.

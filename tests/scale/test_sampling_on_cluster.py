@@ -1,6 +1,7 @@
 """Sampling on two nodes: the rollouts of one process, whoever dies meanwhile."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from attrib.errors import ConfigError, ModelError
 from attrib.sampling import cluster_sampling
@@ -84,3 +86,11 @@ def test_what_a_worker_refuses_is_said_and_nothing_is_stored(
 def test_a_cluster_that_is_not_there(draw: Draw) -> None:
     with pytest.raises(ConfigError, match=r"--cluster 127.0.0.1:1: there is no such cluster"):
         draw(cluster="127.0.0.1:1")
+
+
+def test_the_cluster_file_of_the_docs_is_one() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    page = (Path(__file__).parents[2] / "docs/scale.md").read_text(encoding="utf-8")
+    [file] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    validate_config(prepare_config(yaml.safe_load(file)))
