@@ -126,7 +126,7 @@ def validate(
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
-    """Hold scores against retraining: do they foretell which random parts gain most?
+    """Hold scores against retraining: how well they foretell which random parts gain most.
 
     Arms that are there are reused, by every method and with a larger --subsets; an interrupted one
     continues.

@@ -142,7 +142,10 @@ class ScoringTrainer(Trainer):
         for place, gradient in self._visit_gradients(used):
             for method, scale in preconditioners.items():
                 scaled = gradient if scale is None else torch._foreach_mul(gradient, scale)
-                exact = sum(torch.sum(a * b) for a, b in zip(scaled, held_out.mean, strict=True))
+                exact = sum(
+                    torch.dot(a.reshape(-1), b.reshape(-1))
+                    for a, b in zip(scaled, held_out.mean, strict=True)
+                )
                 score_M = held_out.projected_MD @ scoring.projection.project(scaled)
                 scores = (rate * score_M).tolist()
                 self._scores.append(self._to_rows(method, used[place], rate * float(exact), scores))

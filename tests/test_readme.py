@@ -35,7 +35,7 @@ def test_the_commands_under_use_it(
     use_it = README.read_text(encoding="utf-8").partition("## Use it")[2]
     commands = re.findall(r"^attrib ([^#\n]+)", use_it.partition("```\n")[2], re.MULTILINE)
     assert [command.split()[0] for command in commands] == [
-        *("sample", "bucket", "ablate", "analyze", "report"),
+        *("sample", "bucket", "ablate", "analyze", "attribute", "report"),
     ]
     printed = []
     for command in commands:

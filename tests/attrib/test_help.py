@@ -13,6 +13,7 @@ from attrib.cli import app
 REFERENCE = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
 QUIET = {"sample", "bucket", "ablate", "run", "export", "grade", "grade export"}
 QUIET |= {"data import", "data import-rollouts", "data split"}
+QUIET |= {"attribute", "attribute validate", "attribute curves", "attribute export"}
 """Commands that talk on stderr while they work."""
 
 
