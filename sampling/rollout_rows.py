@@ -109,10 +109,13 @@ class RolloutWriter:
         sample_set_id = pl.lit(self._sample_set_id).alias("sample_set_id")
         with self._store.transaction() as transaction:
             transaction.execute(
-                "DELETE FROM rollouts WHERE sample_set_id = $id AND finish_reason = 'error' "
-                "AND list_contains($questions, question_id)",
+                "DELETE FROM rollouts USING (SELECT unnest($questions) AS question_id, "
+                "unnest($indices) AS rollout) AS drawn WHERE sample_set_id = $id "
+                "AND finish_reason = 'error' AND rollouts.question_id = drawn.question_id "
+                "AND rollouts.rollout = drawn.rollout",
                 id=self._sample_set_id,
-                questions=rows["question_id"].unique().to_list(),
+                questions=rows["question_id"].to_list(),
+                indices=rows["rollout"].to_list(),
             )
             transaction.append(
                 "rollouts",

@@ -93,6 +93,7 @@ TIMES = {
     "bucketings": ("created_at", "used_at"),
     "experiments": ("created_at", "used_at"),
     "training_runs": ("created_at", "wall_seconds"),
+    "provenance": ("began_at",),
     "updates": ("seconds",),
     "milestones": ("seconds",),
 }

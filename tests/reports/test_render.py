@@ -271,7 +271,10 @@ def test_contents_name_every_section_once_and_in_order(
     whole_page: Rendered, build_study: Build, tmp_path: Path
 ) -> None:
     untrained, _, _ = read(build_study(arms=False), tmp_path)
-    for page, absent in ((whole_page[0], {"comparison", "next"}), (untrained, {"comparison"})):
+    for page, absent in (
+        (whole_page[0], {"comparison", "next", "attribution"}),
+        (untrained, {"comparison", "attribution"}),
+    ):
         sections = [value for tag, key, value in page.attributes if (tag, key) == ("section", "id")]
         listed = [value[1:] for tag, key, value in page.attributes if (tag, key) == ("a", "href")]
         listed = [one for one in listed if one not in ("contents", "claims")]
@@ -281,7 +284,7 @@ def test_contents_name_every_section_once_and_in_order(
         assert not set(sections) & absent
     known = {id for part in PARTS.values() for id in part}
     shown = {value for _, key, value in whole_page[0].attributes if key == "id"}
-    assert known - shown == {"comparison", "next"}
+    assert known - shown == {"comparison", "next", "attribution"}
     for part in ("Design", "Before training", "The gain", "Training or sampling", "What changed"):
         assert whole_page[1].count(f'<p class="part">{part}</p>') == 1
     assert "The gain" not in untrained.words
