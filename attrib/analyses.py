@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -164,8 +165,15 @@ def _find_membership(store: Store, bucketing_id: str, k: int, stored_cuts: str) 
         "SELECT n, correct FROM buckets WHERE bucketing_id = $bucketing_id ORDER BY question_id",
         bucketing_id=bucketing_id,
     )
-    n_Q, correct_Q = counts["n"].to_numpy(), counts["correct"].to_numpy()
-    fit, cuts = fit_prior(n_Q, correct_Q), Cuts(**json.loads(stored_cuts))
+    return _estimate_membership(bucketing_id, k, Cuts(**json.loads(stored_cuts)), (*counts.rows(),))
+
+
+@lru_cache(maxsize=1)  # seconds, and a study's run wants it for `analyze` and for `report`
+def _estimate_membership(
+    bucketing_id: str, k: int, cuts: Cuts, counts: tuple[tuple[int, int], ...]
+) -> Membership:
+    n_Q, correct_Q = np.array(counts, dtype=np.int64).reshape(-1, 2).T
+    fit = fit_prior(n_Q, correct_Q)
     return Membership(
         bucketing_id=bucketing_id,
         questions=len(counts),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 STEPS = (
     *("data import", "data import-rollouts", "sample", "grade", "bucket"),
-    *("ablate", "analyze", "report"),
+    *("ablate", "analyze", "attribute", "attribute validate", "attribute curves", "report"),
 )
 """What a study is made of, in the order in which it is run."""
 
@@ -42,6 +42,7 @@ def run(
 ) -> None:
     """Run a whole study: the steps that its file has tables for, from `data import` to `report`.
 
+    A table of a command within `attribute` stands for `attribute` as well, whose scores it needs.
     The same command continues a study that was stopped.
 
     Example: `attrib run demo`
@@ -59,7 +60,8 @@ def run(
     found = study_defaults(ctx, study)
     root: Any = ctx.find_root()
     for step in STEPS:
-        for values in found.defaults[step] if step in found.tables else []:
+        is_wanted = any(f"{table} ".startswith(f"{step} ") for table in found.tables)
+        for values in found.defaults[step] if is_wanted else []:
             (typer.echo if print_config else say)(f"── attrib {step}")
             flags = {"quiet": quiet, "as_json": as_json, "print_config": print_config}
             with step_of_a_study(step):

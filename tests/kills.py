@@ -67,6 +67,13 @@ device = "cpu"
 
 [analyze]
 
+[attribute]
+single = 2
+checkpoints = 2
+
+[attribute.validate]
+subsets = 5
+
 [report]
 output = "report.html"
 """
@@ -80,10 +87,12 @@ PHASES = {
     "planning": "── attrib ablate",
     "training": "Experiment ",
     "analysis": "── attrib analyze",
+    "scoring": "── attrib attribute",
+    "retraining": "── attrib attribute validate",
     "report": "── attrib report",
 }
 """What a run says as each phase of it begins; `training` is that of all arms, evaluated too."""
-RESUMED = ("drawing", "training")
+RESUMED = ("drawing", "training", "scoring", "retraining")
 """Phases that go on where the last run had come to; the others are begun anew."""
 
 TIMES = {
@@ -94,6 +103,7 @@ TIMES = {
     "experiments": ("created_at", "used_at"),
     "training_runs": ("created_at", "wall_seconds"),
     "provenance": ("began_at",),
+    "attributions": ("created_at", "seconds"),
     "updates": ("seconds",),
     "milestones": ("seconds",),
 }

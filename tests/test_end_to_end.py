@@ -54,10 +54,13 @@ cot_tokens = 4
 
 [analyze]
 
+[attribute.validate]
+subsets = 5
+
 [report]
 output = "report.html"
 """
-STEPS = ("sample", "bucket", "ablate", "analyze", "report")
+STEPS = ("sample", "bucket", "ablate", "analyze", "attribute", "attribute validate", "report")
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,12 @@ def check_arms(study: Study) -> None:
         ("only", "never-correct", "grpo", "done", UPDATES),
     ]
     updates = study.rows(
-        "SELECT arm_id, step, rollouts, informative_groups FROM updates ORDER BY ALL"
+        "SELECT arm_id, step, rollouts, informative_groups FROM updates "
+        "SEMI JOIN arms USING (arm_id) ORDER BY ALL"
     )
     visits = study.rows(
         "SELECT arm_id, step, sum(rollouts)::INT, (count(*) FILTER (gradient_weight > 0))::INT "
-        "FROM visits GROUP BY ALL ORDER BY ALL"
+        "FROM visits SEMI JOIN arms USING (arm_id) GROUP BY ALL ORDER BY ALL"
     )
     assert updates == visits
     assert {row[3] for row in updates} == {GROUPS}
@@ -184,7 +188,9 @@ def check_evaluations(study: Study) -> None:
         expected += [(role, step, "held-out", "greedy", HELD_OUT, HELD_OUT) for step in steps]
     expected.append(("base", 0, "held-out", "chain-of-thought", HELD_OUT, HELD_OUT))
     assert sorted(evaluated) == sorted(expected)
-    assert study.rows("SELECT count(*) FROM masses") == [(ARMS * HELD_OUT,)]
+    assert study.rows("SELECT count(*) FROM masses JOIN arms USING (arm_id)") == [
+        (ARMS * HELD_OUT,)
+    ]
 
 
 def check_effects(study: Study) -> None:
@@ -226,6 +232,7 @@ def test_json_of_every_step_has_the_shape_that_is_written_down(study: Study) -> 
     for step, printed in study.printed.items():
         check(printed, SHAPES.PRINTED[step], step)
     assert study.printed["analyze"]["membership"] is not None
+    assert len(study.printed["attribute validate"]["methods"]) == 7
     assert study.printed["analyze"]["passes"]
 
 
@@ -239,7 +246,8 @@ def test_again_changes_nothing(study: Study) -> None:
     again = {line["step"]: line["result"] for line in map(json.loads, result.stdout.splitlines())}
     assert again["sample"]["drawn"] == 0
     assert (again["ablate"]["trained"], again["ablate"]["reused"]) == (0, ARMS)
-    assert again["bucket"] == study.printed["bucket"]
+    for step in ("bucket", "attribute", "attribute validate"):
+        assert again[step] == study.printed[step], step
     assert again["report"]["claim"] == study.printed["report"]["claim"]
     assert again["analyze"]["effects"] == study.printed["analyze"]["effects"]
     assert again["ablate"]["effects"] == study.printed["ablate"]["effects"]
@@ -298,8 +306,6 @@ def test_json_of_other_commands(study: Study, continent_model: Path, tmp_path: P
         f"grade --labels {labels}",
         "grade suspects",
         f"export -o {tmp_path / 'rollouts.parquet'}",
-        "attribute --method tracin --method visits --single 2 --checkpoints 1 --device cpu",
-        "attribute validate --subsets 5 --device cpu",
         "attribute curves --fraction 0.2 --seeds 1 --no-remove --method visits --device cpu",
         f"attribute export -o {tmp_path / 'rollouts.jsonl'} --device cpu",
         'query "SELECT bucket, avg(p_low) AS low FROM buckets GROUP BY ALL"',

@@ -1,6 +1,6 @@
 """Struck at any moment, again and again, `attrib run` ends with what one undisturbed run gives.
 
-Two kills and a Ctrl-C in every run of the tests; `make check-kills` strikes at random moments.
+Three kills and a Ctrl-C in every run of the tests; `make check-kills` strikes at random moments.
 """
 
 import random
@@ -26,12 +26,13 @@ IN_TESTS = (
     ("drawing", signal.SIGKILL),
     ("training", signal.SIGINT),
     ("training", signal.SIGKILL),
+    ("retraining", signal.SIGKILL),
 )
 KILLS_PER_INTERRUPTION = 4
 STRIKES_PER_STUDY = 6
 
 
-def test_two_kills_and_an_interruption_change_nothing(
+def test_three_kills_and_an_interruption_change_nothing(
     tmp_path: Path, continent_model: Path
 ) -> None:
     quiet, struck = tmp_path / "quiet", tmp_path / "struck"
@@ -82,15 +83,15 @@ def test_many_kills_and_interruptions_change_nothing(
 def draw_moments(phases: tuple[Phase, ...], kills: int, generator: random.Random) -> list[Moment]:
     """Return moments in random order, one in each of as many equal parts of the run.
 
-    Half of the kills are spread over all of it and half over what is written batch by batch, from
-    drawing to training. Those of Ctrl-C spare the start-up: its first 0.1 s belong to the
+    Half of the kills are spread over all of it and half over what is written bit by bit, from
+    drawing to retraining. Those of Ctrl-C spare the start-up: its first 0.1 s belong to the
     interpreter.
     """
     begins = {phase.name: phase.begins for phase in phases}
     end = phases[-1].ends
     spans = (
         (signal.SIGKILL, kills - kills // 2, 0.0, end),
-        (signal.SIGKILL, kills // 2, begins["drawing"], begins["analysis"]),
+        (signal.SIGKILL, kills // 2, begins["drawing"], begins["report"]),
         (signal.SIGINT, kills // KILLS_PER_INTERRUPTION, begins["data import"], end),
     )
     moments = [
