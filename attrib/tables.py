@@ -164,7 +164,7 @@ def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> Non
             ]
         table.add_row(
             " = ".join(run.names),
-            str(len(run.arm.questions) or ""),
+            str(run.questions or ""),
             *cells,
             _about(run.seconds) if run.is_owed else "",
             run.status if run.is_owed else f"{run.status}, reused",

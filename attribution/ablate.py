@@ -85,17 +85,19 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         announce(plan)
         _refuse_full_disk(store, plan)
         runner = Runner(store, experiment, settings)
-        _say_what_is_not_kept(runner, plan, settings)
-        for planned in plan.runs:
-            if not planned.is_owed:  # a kill may have come between the last write and this
-                runner.clean_up(planned.arm)
+        by_id = {arm.arm_id: arm for arm in reversed(arms)}  # in its first role
+        owed = [by_id[run.arm_id] for run in plan.owed]
+        done = [by_id[run.arm_id] for run in plan.runs if not run.is_owed]
+        _say_what_is_not_kept(runner, done, settings)
+        for arm in done:  # a kill may have come between the last write and this
+            runner.clean_up(arm)
         if cluster is None:
-            ended = _run_here(runner, plan, settings)
+            ended = _run_here(runner, owed, settings)
         else:
             where = settings.model_copy(update={"cluster": cluster})
-            ended = _run_there(store, experiment, where, runner, plan)
+            ended = _run_there(store, experiment, where, runner, owed)
         failed: list[str] = []
-        effects = [] if plan.owed else _estimate_again(store, experiment)
+        effects = [] if owed else _estimate_again(store, experiment)
         with closing(ended):
             for arm, is_done in ended:
                 if not is_done:
@@ -105,11 +107,11 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         statuses = _read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,
-            trained=len(plan.owed) - len(failed),
-            reused=len(plan.runs) - len(plan.owed),
+            trained=len(owed) - len(failed),
+            reused=len(plan.runs) - len(owed),
             failed=tuple(failed),
             exhausted=tuple(
-                run.arm.name for run in plan.runs if statuses.get(run.arm.arm_id) == "exhausted"
+                run.names[0] for run in plan.runs if statuses.get(run.arm_id) == "exhausted"
             ),
             effects=tuple(effects),
         )
@@ -132,16 +134,16 @@ def _choose_cluster(settings: AblateSettings) -> str | None:
 
 
 def _run_here(
-    runner: Runner, plan: AblationPlan, settings: AblateSettings
+    runner: Runner, owed: Sequence[Arm], settings: AblateSettings
 ) -> Generator[tuple[Arm, bool]]:
     """Run what is owed one after another; yield each arm, and whether it succeeded."""
-    for planned in plan.owed:
-        if planned.arm.role is Role.IMPORTED:
+    for arm in owed:
+        if arm.role is Role.IMPORTED:
             assert settings.import_arm is not None
-            runner.measure_imported(planned.arm, settings.import_arm)
-            yield planned.arm, True
+            runner.measure_imported(arm, settings.import_arm)
+            yield arm, True
         else:
-            yield planned.arm, runner.run(planned.arm)
+            yield arm, runner.run(arm)
     for summary in runner.grading_summaries:
         say(summary)
 
@@ -151,14 +153,13 @@ def _run_there(
     experiment: Experiment,
     settings: AblateSettings,
     runner: Runner,
-    plan: AblationPlan,
+    owed: Sequence[Arm],
 ) -> Generator[tuple[Arm, bool]]:
     """Run what is owed on a cluster; yield each arm as it ends, and whether it succeeded."""
     from attrib.attribution.cluster_arms import run_on_cluster
 
-    if plan.owed:
-        arms = [planned.arm for planned in plan.owed]
-        with closing(run_on_cluster(store, experiment, settings, arms)) as there:
+    if owed:
+        with closing(run_on_cluster(store, experiment, settings, owed)) as there:
             for ended in there:
                 if ended.is_done:
                     runner.clean_up(ended.arm)  # begun in this process once
@@ -270,13 +271,12 @@ def _estimate_again(store: Store, experiment: Experiment) -> list[Effect]:
     return effects
 
 
-def _say_what_is_not_kept(runner: Runner, plan: AblationPlan, settings: AblateSettings) -> None:
+def _say_what_is_not_kept(runner: Runner, done: Sequence[Arm], settings: AblateSettings) -> None:
     """Name the finished arms whose weights are asked for too late."""
     if settings.keep is Keep.NONE:
         return
-    trained = [run for run in plan.runs if run.arm.role not in (Role.BASE, Role.IMPORTED)]
-    done = [run.arm for run in trained if not run.is_owed]
-    gone = [arm.name for arm in done if not runner.has_kept(arm)]
+    trained = [arm for arm in done if arm.role not in (Role.BASE, Role.IMPORTED)]
+    gone = [arm.name for arm in trained if not runner.has_kept(arm)]
     if gone:
         say(
             f"Warning: --keep {settings.keep} comes too late for arms that are done; their weights "

@@ -50,13 +50,28 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One training run, in every role it has."""
+    """One training run, in every role it has.
 
-    arm: Arm
+    Attributes:
+        arm_id: which arm it is.
+        names: one for each role.
+        subset: that it is trained on, in its first role.
+        role: its first one.
+        seed: of the run.
+        questions: how many it is trained on.
+        status: `to do`, or what the study says of it.
+        forecast: None for the base and for imported arms.
+        seconds: that it is expected to take; None where that is not known.
+    """
+
+    arm_id: str
     names: tuple[str, ...]
+    subset: str
+    role: Role
+    seed: int
+    questions: int
     status: str
     forecast: Forecast | None
-    """None for the base and for imported arms."""
     seconds: float | None
 
     @property
@@ -117,8 +132,12 @@ def make_plan(
             expected = forecast(arm, counts, settings)
         runs.append(
             PlannedRun(
-                arm=arm,
+                arm_id=arm_id,
                 names=tuple(dict.fromkeys(names[arm_id])),
+                subset=arm.subset,
+                role=arm.role,
+                seed=arm.seed,
+                questions=len(arm.questions),
                 status=statuses.get(arm_id, "to do"),
                 forecast=expected,
                 seconds=_estimate_seconds(expected, evaluation, probe),
@@ -235,13 +254,13 @@ def _warn(owed: Sequence[PlannedRun], settings: AblateSettings) -> list[str]:
         share = expected.informative_share
         if settings.fill is Fill.NONE and share < WEAK_SIGNAL:
             warnings.append(
-                f"{run.arm.name}: about {share:.1%} of its groups will hold right and wrong "
+                f"{run.names[0]}: about {share:.1%} of its groups will hold right and wrong "
                 "rollouts at the start, so it is expected to get almost no signal; with --fill "
                 "informative batches are filled with groups that do."
             )
         if expected.exhausts:
             warnings.append(
-                f"{run.arm.name}: expected to reach --max-rollouts {settings.max_rollouts:,} with "
+                f"{run.names[0]}: expected to reach --max-rollouts {settings.max_rollouts:,} with "
                 "budget left, unless training makes right answers more frequent."
             )
     if settings.method is Method.GRPO and settings.seeds < 3:

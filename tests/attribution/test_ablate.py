@@ -301,7 +301,7 @@ def test_coalitions_share_runs_and_give_shapley_values(
         store, plans.append, subset=(), design=Design.SHAPLEY, budget="updates=1"
     )
     assert summary.trained == 4  # base, full and the two parts, each in several roles
-    names = {run.names for run in plans[0].runs if run.arm.role is not Role.BASE}
+    names = {run.names for run in plans[0].runs if run.role is not Role.BASE}
     assert names == {
         ("full, seed 0", "coalition never-correct+rarely-correct, seed 0"),
         (
@@ -599,7 +599,7 @@ def test_an_imported_model_may_come_with_every_bucket(store: Store, tmp_path: Pa
     settings = AblateSettings(
         import_arm=base, trained_on=tmp_path / "ids.csv", all_buckets=True, seeds=1, device="cpu"
     )
-    roles = {run.arm.role for run in plan_ablation(store, settings).runs}
+    roles = {run.role for run in plan_ablation(store, settings).runs}
     assert {Role.IMPORTED, Role.ONLY, Role.ALL_BUT, Role.FULL} <= roles
 
 
@@ -761,7 +761,7 @@ def test_every_bucket_of_enough_questions_and_other_parts_are_planned(
         device="cpu",
     )
     plan = plan_ablation(store, settings)
-    names = {run.names[0]: len(run.arm.questions) for run in plan.runs if run.arm.questions}
+    names = {run.names[0]: run.questions for run in plan.runs if run.questions}
     [popular] = [name for name in names if "popularity" in name]
     assert 0 < names.pop(popular) < TRAINING
     assert popular == "only popularity > 10000000, seed 0"

@@ -369,16 +369,22 @@ def test_a_run_that_goes_otherwise_is_refused(score: Score) -> None:
         score(("a", "b"), changed={5: ("a", 3)})
 
 
+@pytest.mark.parametrize("lora", [0, 4])
 @pytest.mark.parametrize("target", list(Target))
 def test_held_out_gradients_of_a_transformer_are_those_of_plain_passes(
     target: Target,
+    lora: int,
     tiny_llama: Callable[..., torch.nn.Module],
     make_policy: Callable[..., Policy],
+    move: Callable[..., None],
     make_group: Callable[..., Group],
 ) -> None:
     prompt, answers = (4, 7, 9), ((11, 3), (12, 13, 3))
-    policy = make_policy(tiny_llama(seed=3))
+    policy = make_policy(tiny_llama(seed=3), lora=lora)
+    if lora:
+        move(policy.module, seed=5)  # adapters begin at 0, where half of their gradients are 0
     weights = list(policy.trained.values())
+    assert all("lora" in name for name in policy.trained) == bool(lora)
     values = []
     for answer in answers:
         tokens = torch.tensor([[*prompt, *answer]])

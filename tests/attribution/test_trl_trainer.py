@@ -681,7 +681,7 @@ def test_the_trainer_and_vllm_are_part_of_what_an_arm_is(
     for changes in several:
         settings = settings_of(subset=("never-correct",), seeds=1, **changes)
         plan = plan_ablation(store, settings)
-        ids.append(next(run.arm.arm_id for run in plan.runs if run.arm.role is Role.FULL))
+        ids.append(next(run.arm_id for run in plan.runs if run.role is Role.FULL))
     assert ids[1] == ids[2]
     assert ids[3] == ids[4]
     assert len({ids[0], ids[1], ids[3]}) == 3
