@@ -170,6 +170,9 @@ def ablate(
         str | None,
         typer.Option(help="match, exact or judge; default: that of the rewards.", **EVALUATION),
     ] = None,
+    eval_training: Annotated[
+        bool, typer.Option(help="Ask all training questions at the end as well.", **EVALUATION)
+    ] = True,
     eval_samples: Annotated[
         int, typer.Option(help="Sampled answers to each held-out question.", **EVALUATION)
     ] = 16,

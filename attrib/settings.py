@@ -32,7 +32,7 @@ class Settings(BaseModel):
 
 def command_line(verb: str, settings: Settings, database: Path) -> str:
     """Return the command that stands for these settings; what is at its default is left out."""
-    words = ["attrib", verb]
+    words = ["attrib", *verb.split()]
     if database != DEFAULT_DATABASE:
         words += ["--db", str(database)]
     for name, field in type(settings).model_fields.items():

@@ -1,16 +1,11 @@
 """The ablation: plan the arms, run those that are not done, measure what they gained.
 
-Owns the order of things and the reuse of finished runs. Runs are made one after another in this
-process, seed by seed, so that whole comparisons exist early, or several at once on a cluster; a
-failed run does not stop the others, and a killed one goes on from its last checkpoint.
+Owns the order of things, seed by seed, so that whole comparisons exist early, and the reuse of
+finished runs.
 """
 
-import importlib.util
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
 
 from attrib.attribution.arms import Arm, plan_arms, plan_base, plan_coalitions
 from attrib.attribution.budget import Budget, BudgetKind
@@ -19,12 +14,12 @@ from attrib.attribution.effects import estimate_effects
 from attrib.attribution.experiment import Experiment, register, set_up
 from attrib.attribution.imports import plan_import
 from attrib.attribution.plan import FINISHED, AblationPlan, make_plan, probe_base
+from attrib.attribution.running import choose_cluster, running
 from attrib.attribution.runs import Runner, free_disk
 from attrib.attribution.settings import AblateSettings, Design, Keep, Method
 from attrib.attribution.subsets import all_parts, choose_subsets
-from attrib.attribution.trainers import NATIVE, TRL
+from attrib.attribution.trainers import TRL
 from attrib.attribution.trl_checks import refuse_uneven
-from attrib.cluster import LOCAL, NONE
 from attrib.errors import ConfigError, StoreError
 from attrib.progress import say
 from attrib.roles import PLANNED, Role
@@ -80,8 +75,7 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         experiment = set_up(store, settings)
         arms = _plan_arms(store, experiment, settings)
         register(store, experiment, arms, settings)
-        cluster = _choose_cluster(settings)
-        plan = _estimate(store, experiment, arms, settings, is_here=cluster is None)
+        plan = _estimate(store, experiment, arms, settings, is_here=not choose_cluster(settings))
         announce(plan)
         _refuse_full_disk(store, plan)
         runner = Runner(store, experiment, settings)
@@ -91,14 +85,9 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         _say_what_is_not_kept(runner, done, settings)
         for arm in done:  # a kill may have come between the last write and this
             runner.clean_up(arm)
-        if cluster is None:
-            ended = _run_here(runner, owed, settings)
-        else:
-            where = settings.model_copy(update={"cluster": cluster})
-            ended = _run_there(store, experiment, where, runner, owed)
         failed: list[str] = []
         effects = [] if owed else _estimate_again(store, experiment)
-        with closing(ended):
+        with running(store, experiment, settings, runner, owed) as ended:
             for arm, is_done in ended:
                 if not is_done:
                     failed.append(arm.name)
@@ -115,57 +104,6 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
             ),
             effects=tuple(effects),
         )
-
-
-def _choose_cluster(settings: AblateSettings) -> str | None:
-    """Return which cluster runs the arms; None for this process.
-
-    Where nobody has said, and this machine has several GPUs, each gets an arm.
-    """
-    if settings.cluster is not None:
-        return None if settings.cluster == NONE else settings.cluster
-    is_free = settings.device == "auto" and settings.trainer == NATIVE
-    if not is_free or torch.cuda.device_count() < 2:
-        return None
-    if importlib.util.find_spec("ray") is None:
-        say("Only one GPU is used. One arm on each: pip install 'attrib[ray]'")
-        return None
-    return LOCAL
-
-
-def _run_here(
-    runner: Runner, owed: Sequence[Arm], settings: AblateSettings
-) -> Generator[tuple[Arm, bool]]:
-    """Run what is owed one after another; yield each arm, and whether it succeeded."""
-    for arm in owed:
-        if arm.role is Role.IMPORTED:
-            assert settings.import_arm is not None
-            runner.measure_imported(arm, settings.import_arm)
-            yield arm, True
-        else:
-            yield arm, runner.run(arm)
-    for summary in runner.grading_summaries:
-        say(summary)
-
-
-def _run_there(
-    store: Store,
-    experiment: Experiment,
-    settings: AblateSettings,
-    runner: Runner,
-    owed: Sequence[Arm],
-) -> Generator[tuple[Arm, bool]]:
-    """Run what is owed on a cluster; yield each arm as it ends, and whether it succeeded."""
-    from attrib.attribution.cluster_arms import run_on_cluster
-
-    if owed:
-        with closing(run_on_cluster(store, experiment, settings, owed)) as there:
-            for ended in there:
-                if ended.is_done:
-                    runner.clean_up(ended.arm)  # begun in this process once
-                for sentence in ended.said:
-                    say(f"{ended.arm.name}: {sentence}")
-                yield ended.arm, ended.is_done
 
 
 def _check(settings: AblateSettings) -> None:

@@ -28,7 +28,6 @@ from attrib.cluster import LOCAL, Cluster, connected, find_own_error, import_ray
 from attrib.errors import AttribError, ConfigError, StoreError, TrainingError, first_line
 from attrib.progress import say, track
 from attrib.roles import Role
-from attrib.settings import command_line
 from attrib.store import Store
 
 MOST_LOSSES = 20  # of nodes or processes under one arm
@@ -64,11 +63,15 @@ def find_storage(settings: AblateSettings, store: Store) -> Storage:
 
 
 def run_on_cluster(
-    store: Store, experiment: Experiment, settings: AblateSettings, arms: Sequence[Arm]
+    store: Store,
+    experiment: Experiment,
+    settings: AblateSettings,
+    arms: Sequence[Arm],
+    command: str,
 ) -> Generator[Ended]:
     """Run arms on the cluster that the settings name; yield each as it ends, stored already.
 
-    Only inside `store.writing`.
+    Only inside `store.writing`. The `command` that asked is recorded with each.
 
     Raises:
         ConfigError: there is no such cluster, or no storage.
@@ -79,7 +82,7 @@ def run_on_cluster(
     others = [arm for arm in arms if arm.role is not Role.BASE]
     with connected(settings) as cluster, track("Arms", len(arms), "arms") as advance:
         say(f"{len(arms)} arms on {cluster} …")
-        driver = _Driver(store, experiment, settings, storage, cluster)
+        driver = _Driver(store, experiment, settings, storage, cluster, command)
         for part in filter(None, (base, others)):
             storage.push(store.path, SNAPSHOT)  # the second holds the phrasings of the base
             for ended in driver.run(part):
@@ -112,12 +115,13 @@ class _Driver:
         settings: AblateSettings,
         storage: Storage,
         cluster: Cluster,
+        command: str,
     ) -> None:
         self._ray = import_ray()
         self._store, self._storage, self._cluster = store, storage, cluster
         self._experiment_id = experiment.experiment_id
         self._settings = _for_nodes(settings, experiment)
-        self._command = command_line("ablate", settings, store.path)
+        self._command = command
         self._board: Any = self._ray.remote(num_cpus=0, max_restarts=-1)(_Board).remote()
         self._run: Any = self._ray.remote(
             num_cpus=cluster.cpus,

@@ -14,9 +14,9 @@ from pydantic import Field
 
 from attrib.analysis.seeds import IntervalOverSeeds, difference_over_seeds, gain_over_seeds
 from attrib.attribution.arms import Arm, draw_questions
-from attrib.attribution.attribute import ArmsSettings, find_arms_of
+from attrib.attribution.attribute import find_arms_of
 from attrib.attribution.finished_arms import FinishedArms
-from attrib.attribution.retraining import Retraining, evaluate_less, measure, retrain
+from attrib.attribution.retraining import Retraining, RetrainSettings, measure, retrain
 from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.scores import mean_scores
 from attrib.attribution.validation import scored_methods
@@ -26,7 +26,7 @@ from attrib.roles import Role
 from attrib.store import Store
 
 
-class CurvesSettings(ArmsSettings):
+class CurvesSettings(RetrainSettings):
     """What `attrib attribute curves` was asked for."""
 
     method: tuple[ScoreMethod, ...] = ()
@@ -92,7 +92,7 @@ def draw_curves(store: Store, settings: CurvesSettings) -> CurvesSummary:
             for seed in range(settings.seeds)
             for one in _plan(store, found, methods, settings, seed)
         ]
-        done = retrain(store, found, planned)
+        done = retrain(store, found, planned, settings, "attribute curves")
         if not done:
             raise DataError("None of the arms could be trained. See the lines above.")
         points = _compare(store, found, done)
@@ -112,7 +112,7 @@ def _plan(
     seed: int,
 ) -> list[Retraining]:
     """Return the arms of one seed, those on random questions first."""
-    params = evaluate_less(found.experiment).train_params
+    params = found.experiment.train_params
     roles = [role for role in (Role.KEEP, Role.REMOVE) if getattr(settings, role)]
     compared = dict.fromkeys([ScoreMethod.RANDOM, *methods])
     planned = []

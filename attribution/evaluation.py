@@ -51,7 +51,7 @@ class EvaluationPlan:
         grader: of held-out and training questions.
         held_out: the questions that the experiment is about.
         transfer: other data sets, none of them trained on.
-        training: all bucketed questions, where learning and forgetting show.
+        training: all bucketed questions, where learning and forgetting show; empty for none.
         samples: rollouts of each held-out question; 0 for none.
         at: ascending fractions of the budget at which greedy answers are graded.
     """

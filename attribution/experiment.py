@@ -118,7 +118,7 @@ def set_up(store: Store, settings: AblateSettings) -> Experiment:
             _select_transfer(store, name, bucketing, eval_grader, settings)
             for name in settings.eval_dataset
         ),
-        training=tuple(bucketing.training_questions),
+        training=tuple(bucketing.training_questions) if settings.eval_training else (),
         samples=settings.eval_samples,
         at=settings.fractions,
     )

@@ -117,6 +117,7 @@ def find_arms(
         eval_grader=params["grader"].split("-", 1)[0],
         eval_where=f"question_id IN ({listed})",
         eval_limit=None,
+        eval_training=False,
         eval_samples=0,
         evaluate_at=(1.0,),
         tokens_at_once=tokens_at_once,

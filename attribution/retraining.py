@@ -7,21 +7,24 @@ by one, go on after a kill, and serve every method.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from attrib.attribution.arms import Arm
-from attrib.attribution.experiment import Experiment
+from attrib.attribution.attribute import ArmsSettings
 from attrib.attribution.finished_arms import FinishedArms
 from attrib.attribution.plan import FINISHED
+from attrib.attribution.running import running
 from attrib.attribution.runs import Runner
+from attrib.cluster import ClusterSettings
 from attrib.data.questions import Question
 from attrib.errors import DataError
 from attrib.progress import say
 from attrib.roles import Role
+from attrib.settings import command_line
 from attrib.store import Store
 
 _STATUSES = """
@@ -82,19 +85,35 @@ class Measured:
         return gain_A
 
 
-def evaluate_less(experiment: Experiment) -> Experiment:
-    """Return the experiment with held-out questions as all that its arms are evaluated on."""
-    plan = replace(experiment.evaluation, transfer=(), training=(), samples=0, at=(1.0,))
-    params = {**experiment.train_params, "evaluation": plan.identity, "evaluate_at": [1.0]}
-    return replace(experiment, evaluation=plan, train_params=params)
+class RetrainSettings(ArmsSettings, ClusterSettings):
+    """Which finished arms are held against retraining, and where that is done."""
+
+    storage: str | None = None
+    """Of a cluster: path or URL of a folder that every node sees."""
 
 
-def retrain(store: Store, found: FinishedArms, planned: Sequence[Retraining]) -> list[Retraining]:
-    """Train the arms that are not done yet; return those that are, now. Only inside `writing`."""
+def retrain(
+    store: Store,
+    found: FinishedArms,
+    planned: Sequence[Retraining],
+    settings: RetrainSettings,
+    command: str,
+) -> list[Retraining]:
+    """Train the arms that are not done yet; return those that are, now. Only inside `writing`.
+
+    Args:
+        store: the study.
+        found: the arms whose scores are checked.
+        planned: the arms that check them.
+        settings: where they are trained.
+        command: that asked, by its words.
+    """
     _register(store, found.experiment_id, planned)
     arms = {one.arm.arm_id: one.arm for one in planned}
     statuses = _read_statuses(store, list(arms))
-    runner = Runner(store, evaluate_less(found.experiment), found.settings)
+    where = settings.model_dump(include={*ClusterSettings.model_fields, "storage"})
+    there = found.settings.model_copy(update=where)
+    runner = Runner(store, found.experiment, there, command_line(command, settings, store.path))
     owed = [arm for arm_id, arm in arms.items() if statuses.get(arm_id) not in FINISHED]
     if owed:
         each = float(np.mean(found.seconds))
@@ -102,9 +121,9 @@ def retrain(store: Store, found: FinishedArms, planned: Sequence[Retraining]) ->
             f"{len(owed)} of {len(arms)} arms to train, each about {each:,.0f} s as the scored "
             "ones, and its evaluation."
         )
-    for place, arm in enumerate(owed, start=1):
-        say(f"{place} of {len(owed)}: {arm.name}")
-        runner.run(arm)
+    with running(store, found.experiment, there, runner, owed) as ended:
+        for place, (arm, _) in enumerate(ended, start=1):
+            say(f"{place} of {len(owed)} done: {arm.name}")
     for arm_id, arm in arms.items():
         if arm_id in statuses:  # a kill may have come between the last write and this
             runner.clean_up(arm)

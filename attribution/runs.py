@@ -49,12 +49,25 @@ from attrib.store import Store, Transaction
 class Runner:
     """Runs the arms of an experiment, one after another."""
 
-    def __init__(self, store: Store, experiment: Experiment, settings: AblateSettings) -> None:
-        """Use one cache of verdicts a grader for all arms."""
+    def __init__(
+        self,
+        store: Store,
+        experiment: Experiment,
+        settings: AblateSettings,
+        command: str | None = None,
+    ) -> None:
+        """Use one cache of verdicts a grader for all arms.
+
+        Args:
+            store: the study.
+            experiment: that the arms belong to.
+            settings: of it.
+            command: that runs them; by default the ablation of these settings.
+        """
         self._store = store
         self._experiment = experiment
         self._settings = settings
-        self._command = command_line("ablate", settings, store.path)
+        self.command = command or command_line("ablate", settings, store.path)
         plan = experiment.evaluation
         graders = (experiment.reward_grader, plan.grader, *(one.grader for one in plan.transfer))
         self._caches = {grader.fingerprint: Verdicts(store, grader) for grader in graders}
@@ -68,7 +81,7 @@ class Runner:
 
     def run(self, arm: Arm) -> bool:
         """Train and evaluate an arm; return whether it succeeded. Only inside `store.writing`."""
-        begin_run(self._store, arm, self._command)
+        begin_run(self._store, arm, self.command)
         try:
             if arm.role is Role.BASE:
                 self._measure_base(arm)
@@ -95,7 +108,7 @@ class Runner:
 
     def measure_imported(self, arm: Arm, folder: Path) -> None:
         """Evaluate a model that was trained elsewhere. Only inside `store.writing`."""
-        begin_run(self._store, arm, self._command)
+        begin_run(self._store, arm, self.command)
         responder = self._load(str(folder), is_base=False)
         self._measure_once(arm, responder, 1.0)
 

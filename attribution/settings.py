@@ -160,6 +160,8 @@ class AblateSettings(TrainSettings, JudgeSettings, TrlSettings, ClusterSettings)
     """Says which rollouts of training are right; None: the grader of the buckets."""
     eval_grader: str | None = None
     """Of the evaluation; None: the one of the rewards."""
+    eval_training: bool = True
+    """Whether all training questions are asked as well at the end of a run."""
     eval_samples: int = Field(default=16, ge=0)
     """Sampled answers to each held-out question at the end of a run."""
     evaluate_at: tuple[float, ...] = (0.5, 1.0)

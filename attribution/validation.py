@@ -22,9 +22,9 @@ from attrib.analysis.datamodel import (
     mean_datamodel_score,
 )
 from attrib.attribution.arms import Arm, draw_questions
-from attrib.attribution.attribute import ArmsSettings, find_arms_of
+from attrib.attribution.attribute import find_arms_of
 from attrib.attribution.finished_arms import FinishedArms
-from attrib.attribution.retraining import Measured, Retraining, evaluate_less, measure, retrain
+from attrib.attribution.retraining import Measured, Retraining, RetrainSettings, measure, retrain
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.scores import mean_pair_scores, mean_scores
 from attrib.errors import ConfigError, DataError
@@ -48,7 +48,7 @@ class Measure(StrEnum):
     """The same of each question that gradients scored towards singly; mean of their scores."""
 
 
-class ValidateSettings(ArmsSettings):
+class ValidateSettings(RetrainSettings):
     """What `attrib attribute validate` was asked for."""
 
     method: tuple[ScoreMethod, ...] = ()
@@ -99,7 +99,7 @@ def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
         found = find_arms_of(store, settings)
         methods = scored_methods(store, found, settings.method)
         planned = plan_bank(found, settings.subsets, settings.fraction)
-        done = retrain(store, found, planned)
+        done = retrain(store, found, planned, settings, "attribute validate")
         if len(done) < LEAST_SUBSETS:
             raise DataError(
                 f"Only {len(done)} of {len(planned)} arms could be trained; at least "
@@ -146,7 +146,7 @@ def plan_bank(found: FinishedArms, subsets: int, fraction: float) -> list[Retrai
     Raises:
         ConfigError: the fraction leaves no question in or out.
     """
-    questions, params = found.questions, evaluate_less(found.experiment).train_params
+    questions, params = found.questions, found.experiment.train_params
     size = round(fraction * len(questions))
     if not 0 < size < len(questions):
         raise ConfigError(

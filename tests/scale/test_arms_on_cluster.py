@@ -13,11 +13,18 @@ import pytest
 from attrib.attribution.arm_task import ROWS
 from attrib.inspection import study_status
 from attrib.store import Store
-from tests.scale.studies import TRAINING, UPDATES, check_trained_equal, read_seconds, to_flags
+from tests.scale.studies import (
+    TRAINED,
+    TRAINING,
+    UPDATES,
+    check_trained_equal,
+    read_seconds,
+    to_flags,
+)
 
 pytestmark = pytest.mark.timeout(180)
 
-
+RETRAINED = ("retrainings", "validations")
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -56,3 +63,28 @@ def test_a_node_removed_under_an_arm(
     check_trained_equal(study, trained)
     assert read_seconds(study, arm_id)[: UPDATES // 2] == saved, "made again"
     assert list(storage.iterdir()) == []
+
+
+def test_a_bank_of_retrained_arms_is_that_of_one_process(
+    trained: Store, cluster: Any, tmp_path: Path, start_attrib: Start
+) -> None:
+    def run(store: Store, *arguments: object) -> Store:
+        process = start_attrib("attribute", *arguments, "--db", store.path, "--device", "cpu")
+        _, stderr = process.communicate(timeout=150)
+        assert process.returncode == 0, stderr
+        return store
+
+    here = Store(Path(shutil.copy(trained.path, tmp_path / "here.duckdb")))
+    run(here, "--method", "difficulty")
+    there = Store(Path(shutil.copy(here.path, tmp_path / "there.duckdb")))
+    run(here, "validate", "--subsets", 5)
+    on_ray = ("--cluster", cluster.address, "--storage", tmp_path / "storage")
+    run(there, "validate", "--subsets", 5, *on_ray)
+    queries = {**TRAINED, **{name: f"FROM {name} ORDER BY ALL" for name in RETRAINED}}
+    for table, sql in queries.items():
+        assert there.read(sql).equals(here.read(sql)), table
+    assert there.read("SELECT count(*) FROM retrainings").item() == 5
+    commands = there.read(
+        "SELECT command FROM provenance SEMI JOIN retrainings ON made_id = arm_id"
+    )
+    assert commands["command"].str.contains("attrib attribute validate .*--subsets 5").all()
