@@ -28,14 +28,16 @@ test-browser: .venv/.dev-ready
 	.venv/bin/python tests/browser/render_reports.py build/browser
 	REPORTS=$(CURDIR)/build/browser node --test --test-reporter=spec tests/browser/reports.test.mjs
 
-# Do inspect_ai and lm-evaluation-harness read what `attrib export` writes? In an environment of its own.
+# Do inspect_ai, lm-evaluation-harness and bergson read what is exported for them? In an environment of its own.
 check-exports: .venv/.dev-ready
 	@$(PYTHON) -m venv .venv-exports
 	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt \
-		--editable '.[local,dev]'
+		--editable '.[local,train,trl,dev]'
 	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install 'inspect_ai==0.3.285' # wants older ones of ours
 	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --no-deps 'lm_eval==0.4.13'
-	.venv-exports/bin/python -m pytest tests/interop
+	@.venv-exports/bin/python -m pip --disable-pip-version-check --quiet install --no-deps \
+		--requirement tests/interop/requirements-bergson.txt
+	PATH="$(CURDIR)/.venv-exports/bin:$$PATH" .venv-exports/bin/python -m pytest tests/interop
 
 # Are tree rollouts distributed as those of `generate`? (a quarter of an hour)
 check-exact: .venv/.local-ready
