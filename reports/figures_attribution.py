@@ -1,6 +1,7 @@
 """The figures about scores of single training questions: by bucket, and against retraining."""
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,7 +20,7 @@ from attrib.reports.drawing import (
 from attrib.reports.records_attribution import Attribution, MethodValidation
 from attrib.reports.svg import BLUE, INK, MUTED
 from attrib.reports.tables_attribution import MEASURES
-from attrib.reports.text import count
+from attrib.reports.text import count, significant
 
 
 def draw_bucket_scores(found: Attribution) -> Drawing:
@@ -40,7 +41,9 @@ def draw_bucket_scores(found: Attribution) -> Drawing:
         axes.axvline(0, color=MUTED, linewidth=1)
         name_rows(axes, [f"{bucket} ({count(len(scores))})" for bucket, scores in rows.items()])
         axes.set_xlabel(f"score by {found.method}")
-        told = "; ".join(f"{bucket} {np.mean(scores):.3g}" for bucket, scores in rows.items())
+        told = "; ".join(
+            f"{bucket} {significant(fmean(scores))}" for bucket, scores in rows.items()
+        )
         return finish(figure, "figure-scores", "Scores by bucket", f"Means: {told}.")
 
 

@@ -5,6 +5,7 @@ it not at all.
 """
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -19,13 +20,14 @@ from attrib.reports.text import (
     plural,
     points_interval,
     show,
+    significant,
 )
 
 LISTED = 8
 MEASURES = {
     "gain": "gain in accuracy",
     "log-probability": "log-probability of accepted answers",
-    "log-probability-by-question": "of single held-out questions",
+    "log-probability-by-question": "log-probability by question",
 }
 
 
@@ -78,7 +80,7 @@ def tabulate_questions(questions: Sequence[ScoredQuestion], caption: str) -> Tab
             (
                 show(one.question, 120),
                 one.bucket,
-                f"{one.score:.3g}",
+                significant(one.score),
                 f"{count(one.correct)} of {count(one.n)}",
                 _list_visits(one.visits),
             )
@@ -118,9 +120,9 @@ def tabulate_bucket_scores(found: Attribution) -> Table:
                 (
                     str(bucket),
                     count(len(scores)),
-                    f"{np.mean(scores):.3g}",
-                    *(f"{one:.3g}" for one in quarters),
-                    f"{np.sum(scores):.3g}",
+                    significant(fmean(scores)),
+                    *map(significant, quarters.tolist()),
+                    significant(float(np.sum(scores))),
                 )
             )
     return make_table(

@@ -113,6 +113,11 @@ def mean_count(value: float | None) -> str:
     return count(round(value)) if float(value).is_integer() or value >= 1000 else f"{value:,.1f}"
 
 
+def significant(value: float) -> str:
+    """Return a number on no known scale, to three significant digits."""
+    return f"{value:.3g}".replace("-", _MINUS)
+
+
 def p_value(estimate: Estimate | None) -> str:
     """Return a p to two significant digits, `< 0.001` below that."""
     if estimate is None or estimate.value is None:
