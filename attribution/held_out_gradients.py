@@ -44,7 +44,7 @@ class HeldOut:
 
     Attributes:
         parts: all questions by relation, each once; no part is empty.
-        single: those of which the gradient is taken one by one as well.
+        single: those of which the gradient is taken one by one.
     """
 
     parts: Mapping[str, tuple[Group, ...]]
@@ -114,26 +114,30 @@ def find_gradients(
     """
     weights = list(policy.trained.values())
     mean = [torch.zeros_like(weight) for weight in weights]
+    alone: dict[str, torch.Tensor] = {}  # projected gradients of single questions
     rows = []
-    passes = held_out.questions + len(held_out.single)
-    with track("Held-out gradients", passes, "questions") as advance:
+    with track("Held-out gradients", held_out.questions, "questions") as advance:
 
         def gradients_of(groups: Sequence[Group]) -> Iterator[tuple[torch.Tensor, ...]]:
+            """Yield parts of the gradient of summed performance; add them to that of the mean."""
             for forest in plant(sorted(groups, key=lambda group: group.prompt), at_once):
-                found = performance(policy, forest, target).sum() / len(groups)
-                yield torch.autograd.grad(found, weights, materialize_grads=True)
+                found = performance(policy, forest, target).sum()
+                gradient = torch.autograd.grad(found, weights, materialize_grads=True)
+                torch._foreach_add_(mean, gradient, alpha=1 / held_out.questions)
+                yield gradient
                 advance(len(forest.groups))
 
-        for groups in held_out.parts.values():
-            share = len(groups) / held_out.questions
-            row = torch.zeros(projection.size, device=weights[0].device)
-            for gradient in gradients_of(groups):
-                torch._foreach_add_(mean, gradient, alpha=share)
-                row += projection.project(gradient)
-            rows.append(row)
         for group in held_out.single.values():
-            rows += [projection.project(gradient) for gradient in gradients_of([group])]
-    return HeldOutGradients(step, torch.stack(rows), tuple(mean))
+            [gradient] = gradients_of([group])
+            alone[group.question_id] = projection.project(gradient)
+        for groups in held_out.parts.values():
+            row = torch.zeros(projection.size, device=weights[0].device)
+            for group in groups:
+                row += alone.get(group.question_id, 0.0)
+            for gradient in gradients_of([g for g in groups if g.question_id not in alone]):
+                row += projection.project(gradient)
+            rows.append(row / len(groups))
+    return HeldOutGradients(step, torch.stack([*rows, *alone.values()]), tuple(mean))
 
 
 def save_gradients(path: Path, gradients: HeldOutGradients) -> None:

@@ -397,7 +397,8 @@ def test_held_out_gradients_of_a_transformer_are_those_of_plain_passes(
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     plain = torch.autograd.grad(expected, weights, materialize_grads=True)
     other = make_group((4, 7, 8), ((12, 3), True), name="other")
-    held_out = HeldOut({"one": (group,), "two": (group, other)}, {"again": group})
+    third = make_group((4, 7, 8), ((13, 3), True), name="third")
+    held_out = HeldOut({"one": (group,), "two": (third, other)}, {"again": group})
     gradients = find_gradients(
         policy, held_out, target, Projection(policy.trained, 0), step=0, at_once=1000
     )
