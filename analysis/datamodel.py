@@ -69,6 +69,7 @@ def mean_datamodel_score(
 
     Questions whose predictions or truths are all equal are left out. The interval is Student's over
     jackknife pseudo-values, one subset left out at a time; it covers other subsets, not questions.
+    Where no correlation is left without some subset, it is from -1 to 1.
 
     Args:
         predicted_AQ: of each subset and test question, shape (A, Q).
@@ -85,12 +86,12 @@ def mean_datamodel_score(
         return DatamodelScore(None, None, None, subsets, 0)
     value = float(r_Q[kept_Q].mean())
     predicted, measured = predicted_AQ[:, kept_Q], measured_AQ[:, kept_Q]
-    left_out_A = np.array(
-        [
-            np.nanmean(_spearman(np.delete(predicted, a, 0), np.delete(measured, a, 0)))
-            for a in range(subsets)
-        ]
-    )
+    without = [
+        _spearman(np.delete(predicted, a, 0), np.delete(measured, a, 0)) for a in range(subsets)
+    ]
+    if any(np.isnan(r_Q).all() for r_Q in without):  # it hangs on a single subset
+        return DatamodelScore(value, -1.0, 1.0, subsets, int(kept_Q.sum()))
+    left_out_A = np.array([np.nanmean(r_Q) for r_Q in without])
     pseudo_A = subsets * value - (subsets - 1) * left_out_A
     error = float(pseudo_A.std(ddof=1)) / np.sqrt(subsets)
     reach = float(stats.t.ppf(0.5 + confidence / 2, subsets - 1)) * error

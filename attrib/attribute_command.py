@@ -41,11 +41,20 @@ Scored = Annotated[
     list[str] | None,
     typer.Option(help="A method that scored; may be repeated; default: all that did."),
 ]
-Arm = Annotated[
-    str, typer.Option(help="Beginning of its id; default: the newest full arm, all its seeds.")
+Experiment = Annotated[
+    str, typer.Option(help="Beginning of its id; default: the newest with full arms.")
 ]
+Arm = Annotated[str, typer.Option(help="Beginning of its id; default: the full arms, all seeds.")]
 TokensAtOnce = Annotated[
     int, typer.Option(help="Distinct tokens of one training forward, as in the arm.", **RUNNING)
+]
+GradientCheckpointing = Annotated[
+    bool,
+    typer.Option(
+        "--gradient-checkpointing",
+        help="Compute activations again in the backward pass: less memory, more time.",
+        **RUNNING,
+    ),
 ]
 Model = Annotated[
     str | None,
@@ -60,6 +69,7 @@ def attribute(
     ctx: typer.Context,
     db: Database = DEFAULT_DATABASE,
     method: Method = None,
+    experiment: Experiment = "",
     arm: Arm = "",
     show: Annotated[int, typer.Option(help="Questions to print from either end.")] = 5,
     checkpoints: Annotated[
@@ -79,6 +89,7 @@ def attribute(
         int, typer.Option(help="Rows of the random projections; 0: none.", **GRADIENTS)
     ] = 32,
     tokens_at_once: TokensAtOnce = 512,
+    gradient_checkpointing: GradientCheckpointing = False,
     model: Model = None,
     device: Device = "auto",
     judge_model: JudgeModel = None,
@@ -98,6 +109,7 @@ def attribute(
     Example: `attrib attribute --method tracin --method visits`
     """
     if ctx.invoked_subcommand is not None:
+        _refuse_options_before(ctx)
         return None
     from attrib.attribution.attribute import AttributeSettings
     from attrib.attribution.attribute import attribute as score_questions
@@ -118,8 +130,10 @@ def validate(
     subsets: Annotated[int, typer.Option(help="Arms to train, each on a random part.")] = 32,
     fraction: Annotated[float, typer.Option(help="Of the training questions in each part.")] = 0.5,
     method: Scored = None,
+    experiment: Experiment = "",
     arm: Arm = "",
     tokens_at_once: TokensAtOnce = 512,
+    gradient_checkpointing: GradientCheckpointing = False,
     model: Model = None,
     device: Device = "auto",
     cluster: ClusterAddress = None,
@@ -167,8 +181,10 @@ def curves(
     remove: Annotated[bool, typer.Option(help="Train on everything but these.")] = True,
     seeds: Annotated[int, typer.Option(help="Training runs of every choice.")] = 3,
     method: Scored = None,
+    experiment: Experiment = "",
     arm: Arm = "",
     tokens_at_once: TokensAtOnce = 512,
+    gradient_checkpointing: GradientCheckpointing = False,
     model: Model = None,
     device: Device = "auto",
     cluster: ClusterAddress = None,
@@ -212,9 +228,15 @@ def export(
     ] = None,
     rollouts: Annotated[int, typer.Option(help="Of each training question, at most.")] = 16,
     db: Database = DEFAULT_DATABASE,
+    experiment: Experiment = "",
     arm: Arm = "",
     model: Model = None,
     device: Device = "auto",
+    judge_model: JudgeModel = None,
+    judge_url: JudgeUrl = None,
+    judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
+    judge_concurrency: JudgeConcurrency = 32,
+    max_judge_calls: MaxJudgeCalls = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -234,3 +256,13 @@ def export(
     )
     if summary.queries is not None:
         typer.echo(f"{summary.held_out} held-out questions in {summary.queries}.")
+
+
+def _refuse_options_before(ctx: typer.Context) -> None:
+    """Refuse options of `attribute` itself in front of a command within it, which has its own."""
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(
+                f"goes behind `{ctx.invoked_subcommand}`.", ctx, param_hint=parameter.opts[0]
+            )

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from attrib.errors import AttribError, ConfigError, first_line, missing_extra
-from attrib.progress import silenced
+from attrib.progress import say, silenced
 from attrib.settings import Settings
 
 LOCAL = "local"
@@ -89,7 +89,13 @@ def connected(settings: ClusterSettings) -> Iterator[Cluster]:
             stack.enter_context(redirect_stdout(nothing))
             stack.callback(ray.shutdown)
             _start(ray, settings.cluster)
-        yield _describe(ray, settings)
+        cluster = _describe(ray, settings)
+        if cluster.fitting == 0:
+            say(
+                f"No node has room for a worker of {cluster.cpus:g} CPU and {cluster.gpus:g} GPU "
+                "now; waiting for one that has. Else: --gpus-per-worker, --cpus-per-worker"
+            )
+        yield cluster
 
 
 def import_ray() -> Any:
@@ -116,6 +122,14 @@ def find_own_error(error: BaseException) -> AttribError | None:
             return seen
         seen = cause if isinstance(cause, BaseException) else seen.__cause__
     return None
+
+
+def describe_loss(error: BaseException) -> str:
+    """Return what became of a task that ended with an error of Ray's, in a sentence's words."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, BaseException):
+        return f"on its node, {type(cause).__name__}: {first_line(cause)}"
+    return f"its process died: {first_line(error)}"
 
 
 def _start(ray: Any, address: str) -> None:

@@ -60,7 +60,7 @@ def run(
     found = study_defaults(ctx, study)
     root: Any = ctx.find_root()
     for step in STEPS:
-        is_wanted = any(f"{table} ".startswith(f"{step} ") for table in found.tables)
+        is_wanted = any(f"{one} ".startswith(f"{step} ") for one in found.tables & {*STEPS})
         for values in found.defaults[step] if is_wanted else []:
             (typer.echo if print_config else say)(f"── attrib {step}")
             flags = {"quiet": quiet, "as_json": as_json, "print_config": print_config}

@@ -68,6 +68,8 @@ def _list_questions(questions: "tuple[ScoredQuestion, ...]") -> pl.DataFrame:
 def print_validation(summary: "ValidationSummary") -> None:
     """Print every method's linear datamodel score, by each measure."""
     failed = f"; not trained: {', '.join(summary.failed)}" if summary.failed else ""
+    if summary.exhausted:
+        failed += f"; exhausted before the end of the budget: {', '.join(summary.exhausted)}"
     print_lines(
         f"Experiment {summary.experiment_id}: {summary.subsets} arms, each on {summary.questions} "
         f"questions drawn at random{failed}. They gain {summary.gain_mean:+.1%} on "
@@ -99,7 +101,9 @@ def _correlation(score: "DatamodelScore") -> str:
 def print_curves(summary: "CurvesSummary") -> None:
     """Print what arms gained with only, or without, the highest scores."""
     points = summary.points
-    print_lines(f"Experiment {summary.experiment_id}, held-out gain, 95 % intervals")
+    seeds = min((one.seeds for one in points), default=1)
+    over = "held-out questions and seeds" if seeds > 1 else "held-out questions only: one seed"
+    print_lines(f"Experiment {summary.experiment_id}, held-out gain, 95 % intervals over {over}")
     print_frame(
         pl.DataFrame(
             {
@@ -117,6 +121,8 @@ def print_curves(summary: "CurvesSummary") -> None:
     )
     if summary.failed:
         print_lines(f"Not trained: {', '.join(summary.failed)}")
+    if summary.exhausted:
+        print_lines(f"Exhausted before the end of the budget: {', '.join(summary.exhausted)}")
 
 
 def _gain(interval: "Interval") -> str:

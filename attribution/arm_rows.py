@@ -6,7 +6,7 @@ the arm makes room.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -36,10 +36,6 @@ class ArmRows:
     tables: Mapping[str, pl.DataFrame]
     verdicts: pl.DataFrame
     provenance: pl.DataFrame
-
-    def made_by(self, command: str) -> "ArmRows":
-        """Return the rows of a run that `command` has given to the machines it ran on."""
-        return replace(self, provenance=self.provenance.with_columns(command=pl.lit(command)))
 
     @property
     def status(self) -> str:
@@ -85,10 +81,15 @@ def put_rows(transaction: Transaction, rows: ArmRows) -> None:
     for table, frame in rows.tables.items():
         transaction.execute(f"DELETE FROM {table} WHERE arm_id = $arm_id", arm_id=arm_id)
         transaction.append(table, frame)
-    transaction.append("verdicts", rows.verdicts, unless_present=_VERDICT)
+    put_verdicts(transaction, rows.verdicts)
     transaction.append("provenance", rows.provenance, unless_present=_MADE)
     transaction.append("training_runs", rows.run, unless_present=["arm_id"])
     transaction.update("training_runs", "arm_id", rows.run.select(_CHANGING))
+
+
+def put_verdicts(transaction: Transaction, verdicts: pl.DataFrame) -> None:
+    """Store verdicts that the study does not hold yet."""
+    transaction.append("verdicts", verdicts, unless_present=_VERDICT)
 
 
 def save_rows(rows: ArmRows, path: Path) -> None:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from attrib.attribution.plan import FINISHED
 from attrib.attribution.runs import Runner, checkpoints_of, models_of
 from attrib.attribution.settings import AblateSettings
 from attrib.attribution.storage import Storage
-from attrib.errors import ConfigError, StoreError
+from attrib.errors import AttribError, ConfigError, StoreError
 from attrib.roles import Role
 from attrib.store import Store, Transaction
 
@@ -55,6 +55,7 @@ class Job:
         experiment_id: which a node must arrive at, too.
         settings: of the ablation, with whole paths.
         storage: of the experiment.
+        command: that asked for it.
     """
 
     arm_id: str
@@ -63,12 +64,21 @@ class Job:
     experiment_id: str
     settings: AblateSettings
     storage: Storage
+    command: str
 
     @classmethod
-    def of(cls, arm: Arm, experiment_id: str, settings: AblateSettings, storage: Storage) -> "Job":
+    def of(
+        cls,
+        arm: Arm,
+        experiment_id: str,
+        settings: AblateSettings,
+        storage: Storage,
+        command: str,
+    ) -> "Job":
         """Return the job of running an arm."""
         ids = tuple(question.question_id for question in arm.questions)
-        return cls(arm.arm_id, replace(arm, questions=()), ids, experiment_id, settings, storage)
+        bare = replace(arm, questions=())
+        return cls(arm.arm_id, bare, ids, experiment_id, settings, storage, command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +126,7 @@ def run_job(job: Job, node: str, tell: Tell) -> list[str]:
                 )
             by_id = {question.question_id: question for question in experiment.bucketing.dataset}
             arm = replace(job.arm, questions=tuple(by_id[one] for one in job.question_ids))
-            runner = Runner(working, experiment, job.settings)
+            runner = Runner(working, experiment, job.settings, job.command)
             with working.watched():
                 if arm.role is Role.IMPORTED:
                     assert job.settings.import_arm is not None
@@ -157,9 +167,14 @@ class _WorkingStore(Store):
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Report and save during the block, and everything at its end, unless it fails."""
+        """Report and save during the block, and everything at its end, also when it fails."""
         self._is_watched = True
-        yield
+        try:
+            yield
+        except AttribError:
+            with suppress(AttribError):  # what failed is to be told, not this
+                self._save()
+            raise
         self._is_watched = False
         self._save()
 
@@ -194,6 +209,10 @@ class _WorkingStore(Store):
             save_rows(rows, rows_file)
             self._storage.push(rows_file, ROWS)
         self._push(checkpoints_of(self), CHECKPOINTS)
+        for name in self._storage.names():  # checkpoints that newer ones have replaced
+            kind, _, rest = name.partition("/")
+            if kind == CHECKPOINTS and not (checkpoints_of(self) / rest).is_file():
+                self._storage.remove(name)
 
     def _push(self, folder: Path, name: str) -> None:
         for file, state in self._changed(folder).items():
@@ -219,6 +238,7 @@ def _scratch(arm_id: str) -> Iterator[Path]:
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.gettempdir()) / f"{prefix}{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a container in which this number came again
     folder.mkdir()
     try:
         yield folder

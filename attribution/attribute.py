@@ -35,10 +35,14 @@ _SUMMARY = """
 class ArmsSettings(JudgeSettings):
     """Which finished arms are looked at, and where they can be trained again."""
 
+    experiment: str = ""
+    """Beginning of an experiment's id; by default the newest."""
     arm: str = ""
-    """Beginning of an arm's id; by default the full arms of the newest experiment."""
+    """Beginning of an arm's id; by default the full arms of the experiment."""
     tokens_at_once: int = Field(default=512, ge=1)
     """Distinct tokens of one training forward: as the arm was trained."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass."""
     model: str | None = None
     """Where the sampled model lies now, if it is not where it was."""
     device: str = "auto"
@@ -90,7 +94,7 @@ class BucketScore:
     questions: int
     mean: float
     share: float | None
-    """Of the sum of all scores; None where that is not positive."""
+    """Of the sum of all scores; None where that is 0 or some are negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,9 +154,11 @@ def find_arms_of(store: Store, settings: ArmsSettings) -> FinishedArms:
         store,
         settings.arm,
         settings,
+        experiment=settings.experiment,
         model=settings.model,
         device=settings.device,
         tokens_at_once=settings.tokens_at_once,
+        gradient_checkpointing=settings.gradient_checkpointing,
     )
 
 
@@ -163,7 +169,7 @@ def score_arms(
     settings: AttributeSettings,
 ) -> None:
     """Score all arms by all methods asked for. Only inside `store.writing`."""
-    params = _params(held_out, settings)
+    params = _params(found.experiment.bucketing.bucketing_id, held_out, settings)
     runner = Runner(store, found.experiment, found.settings)
     counts = found.experiment.bucketing.counts
     load = cache(lambda: runner.load_base()[1])
@@ -172,18 +178,17 @@ def score_arms(
         gradient = [method for method in GRADIENT_METHODS if method in missing]
         if gradient:
             scores = replay(store, runner, arm, gradient, held_out, params[gradient[0]])
-            for method in gradient:
-                write_scores(store, arm.arm_id, method, params[method], scores[method])
-            clean_up(store, arm)
+            write_scores(store, arm.arm_id, params, scores)
             took = scores[gradient[0]].seconds
             say(f"{arm.name}: repeated and scored in {took:,.0f} s; it took {seconds:,.0f} s.")
+        clean_up(store, arm)  # also what a kill left after the scores were written
         for method in settings.methods:
             if method in missing and method not in GRADIENT_METHODS:
                 one = score_by(method, store, arm, counts, held_out, load)
-                write_scores(store, arm.arm_id, method, params[method], one)
+                write_scores(store, arm.arm_id, params, {method: one})
 
 
-def _params(held_out: Sequence[Question], settings: AttributeSettings) -> Params:
+def _params(bucketing_id: str, held_out: Sequence[Question], settings: AttributeSettings) -> Params:
     """Return what each method's scores depend on."""
     asked = sorted(question.question_id for question in held_out)
     gradient = {
@@ -193,13 +198,14 @@ def _params(held_out: Sequence[Question], settings: AttributeSettings) -> Params
         "single": settings.single,
         "held_out": asked,
     }
-    params: dict[ScoreMethod, Mapping[str, object]] = {}
-    for method in settings.methods:
-        if method in GRADIENT_METHODS:
-            params[method] = gradient
-        else:
-            params[method] = {"held_out": asked} if method is ScoreMethod.SIMILARITY else {}
-    return params
+    others: Params = {
+        ScoreMethod.SIMILARITY: {"held_out": asked},
+        ScoreMethod.DIFFICULTY: {"bucketing": bucketing_id},
+    }
+    return {
+        method: gradient if method in GRADIENT_METHODS else others.get(method, {})
+        for method in settings.methods
+    }
 
 
 def _summarise(
@@ -267,10 +273,11 @@ def _rank(store: Store, found: FinishedArms, scores: Mapping[str, float]) -> lis
 def _by_bucket(ranked: Sequence[ScoredQuestion]) -> list[BucketScore]:
     """Return what each bucket scored, in the order of the buckets."""
     total = sum(one.score for one in ranked)
+    has_shares = total > 0 and all(one.score >= 0 for one in ranked)
     found = []
     for bucket in Bucket:
         own = [one.score for one in ranked if one.bucket == bucket]
         if own:
-            share = float(np.sum(own)) / total if total > 0 else None
+            share = float(np.sum(own)) / total if has_shares else None
             found.append(BucketScore(str(bucket), len(own), float(np.mean(own)), share))
     return found

@@ -24,6 +24,7 @@ from attrib.data.questions import Question
 from attrib.errors import ConfigError
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
+from attrib.sampling.verdicts import grade_rollouts
 from attrib.store import Store
 
 IGNORED = -100  # a label of no loss, by transformers' convention
@@ -67,6 +68,13 @@ def export_for_bergson(store: Store, settings: BergsonSettings) -> BergsonSummar
     with store.writing("attrib attribute export", create=False):
         found = find_arms_of(store, settings)
         experiment = found.experiment
+        grade_rollouts(
+            store,
+            experiment.bucketing.sample_set_id,
+            experiment.reward_grader,
+            experiment.bucketing.dataset,
+            experiment.bucketing.k,
+        )
         _, responder = Runner(store, experiment, found.settings).load_base()
         training = _training_rows(store, responder, found.questions, experiment, settings.rollouts)
         held_out = _held_out_rows(responder, experiment.evaluation.held_out)

@@ -10,30 +10,44 @@ import platform
 import tempfile
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from attrib.attribution.arm_rows import ArmRows, load_rows, put_rows
+from attrib.attribution.arm_rows import ArmRows, load_rows, put_rows, put_verdicts
 from attrib.attribution.arm_task import MODELS, ROWS, SNAPSHOT, Job, Report, run_job
 from attrib.attribution.arms import Arm
 from attrib.attribution.experiment import Experiment
 from attrib.attribution.ledger import end_run, mark_running
 from attrib.attribution.runs import models_of
-from attrib.attribution.settings import AblateSettings
+from attrib.attribution.settings import AblateSettings, Vllm
 from attrib.attribution.storage import Storage
-from attrib.cluster import LOCAL, Cluster, connected, find_own_error, import_ray
+from attrib.attribution.trainers import TRL
+from attrib.cluster import (
+    LOCAL,
+    Cluster,
+    connected,
+    describe_loss,
+    find_own_error,
+    import_ray,
+)
+from attrib.config import content_hash
 from attrib.errors import AttribError, ConfigError, StoreError, TrainingError, first_line
 from attrib.progress import say, track
 from attrib.roles import Role
+from attrib.sampling.judge import JudgeError
 from attrib.store import Store
 
 MOST_LOSSES = 20  # of nodes or processes under one arm
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_ANSWER = 5.0  # the board, while its node may be lost
 SECONDS_BETWEEN_NOTES = 2.0  # of how far arms have come
+
+_ROLLOUTS_LIE_HERE = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rollouts'"
+_MADE = "SELECT epoch_us(created_at) FROM bucketings WHERE bucketing_id = $bucketing_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,8 @@ def run_on_cluster(
         ConfigError: there is no such cluster, or no storage.
         AttribError: the base could not be measured.
     """
-    storage = find_storage(settings, store).below(experiment.experiment_id)
+    _refuse_what_nodes_cannot_do(store, settings)
+    storage = find_storage(settings, store).below(_name_in_storage(store, experiment))
     base = [arm for arm in arms if arm.role is Role.BASE]
     others = [arm for arm in arms if arm.role is not Role.BASE]
     with connected(settings) as cluster, track("Arms", len(arms), "arms") as advance:
@@ -85,11 +100,17 @@ def run_on_cluster(
         driver = _Driver(store, experiment, settings, storage, cluster, command)
         for part in filter(None, (base, others)):
             storage.push(store.path, SNAPSHOT)  # the second holds the phrasings of the base
-            for ended in driver.run(part):
-                advance(1)
-                yield ended
+            try:
+                for ended in driver.run(part):
+                    advance(1)
+                    yield ended
+            except ConnectionError as error:
+                raise TrainingError(
+                    f"The connection to the cluster is lost: {first_line(error)}. Arms that ended "
+                    "are stored; the same command continues."
+                ) from error
     if not driver.has_failures:  # what failed may go on from its state
-        storage.remove()
+        _try_to_remove(storage)
 
 
 class _Board:
@@ -145,7 +166,7 @@ class _Driver:
                 yield self._end(self._running.pop(task), task)
 
     def _submit(self, arm: Arm) -> None:
-        job = Job.of(arm, self._experiment_id, self._settings, self._storage)
+        job = Job.of(arm, self._experiment_id, self._settings, self._storage, self._command)
         self._running[self._run.remote(job, self._board)] = arm
 
     def _note(self) -> None:
@@ -187,23 +208,23 @@ class _Driver:
             said = tuple(self._ray.get(task))
             rows = self._fetch(arm)
         except self._ray.exceptions.RayError as error:
-            own = find_own_error(error)
-            return self._fail(arm, own or TrainingError(f"its process died: {first_line(error)}"))
+            return self._fail(arm, find_own_error(error) or TrainingError(describe_loss(error)))
         except AttribError as error:
             return self._fail(arm, error)
         with self._store.transaction() as transaction:
-            put_rows(transaction, rows.made_by(self._command))
+            put_rows(transaction, rows)
         if rows.status == "failed":
             say(f"{arm.name} failed: {rows.detail}")
             self.has_failures = True
             return Ended(arm, False, said)
         if rows.status == "exhausted":
             say(f"{arm.name} is exhausted: {rows.detail}.")
-        self._storage.below(arm.arm_id).remove()
+        _try_to_remove(self._storage.below(arm.arm_id))
         return Ended(arm, True, said)
 
     def _fail(self, arm: Arm, error: AttribError) -> Ended:
-        if arm.role is Role.BASE:
+        self._keep_verdicts(arm)
+        if arm.role is Role.BASE or isinstance(error, JudgeError):  # no arm would fare better
             raise error
         say(f"{arm.name} failed: {error}")
         self.has_failures = True
@@ -211,6 +232,13 @@ class _Driver:
             mark_running(transaction, arm)
             end_run(transaction, arm, "failed", str(error))
         return Ended(arm, False, ())
+
+    def _keep_verdicts(self, arm: Arm) -> None:
+        """Store what a run that failed has had graded: a judge may have been paid for it."""
+        with suppress(AttribError):
+            verdicts = self._fetch(arm).verdicts
+            with self._store.transaction() as transaction:
+                put_verdicts(transaction, verdicts)
 
     def _fetch(self, arm: Arm) -> ArmRows:
         """Return an arm's rows out of storage, and put the weights that are kept of it in place.
@@ -231,6 +259,43 @@ class _Driver:
         return rows
 
 
+def _refuse_what_nodes_cannot_do(store: Store, settings: AblateSettings) -> None:
+    """Refuse what would fail, or go wrong, on a node only.
+
+    Raises:
+        ConfigError: with what to do instead.
+    """
+    if store.read(_ROLLOUTS_LIE_HERE).item() == 0:
+        raise ConfigError(
+            f"The rollouts of {store.path} lie in Parquet files beside it, which nodes do not see. "
+            "Run its arms in this process: --cluster none"
+        )
+    if settings.max_judge_calls is not None:
+        raise ConfigError(
+            "--max-judge-calls cannot be kept on a cluster, where every arm has a judge of its "
+            "own. Leave it out, or run the arms in this process: --cluster none"
+        )
+    if settings.trainer == TRL and settings.trl_vllm is Vllm.SERVER and settings.workers != 1:
+        raise ConfigError(
+            "--trl-vllm server draws for one arm at a time, whose weights it holds. Give "
+            "--workers 1, or --trl-vllm colocate."
+        )
+
+
+def _name_in_storage(store: Store, experiment: Experiment) -> str:
+    """Return a name that no other study gives to its own, though it had the same settings."""
+    made = store.read(_MADE, bucketing_id=experiment.bucketing.bucketing_id).item()
+    return f"{experiment.experiment_id}-{content_hash(made)}"
+
+
+def _try_to_remove(storage: Storage) -> None:
+    """Remove what nothing needs any more."""
+    try:
+        storage.remove()
+    except StoreError as error:
+        say(f"Warning: {error}")
+
+
 def _run_job(job: Job, board: Any) -> list[str]:
     """Run a job on the node where Ray calls this."""
     node = import_ray().get_runtime_context().get_node_id()
@@ -240,6 +305,7 @@ def _run_job(job: Job, board: Any) -> list[str]:
 def _for_nodes(settings: AblateSettings, experiment: Experiment) -> AblateSettings:
     """Return the settings of a run on a node, where other paths lead nowhere."""
     model, imported = settings.model, settings.import_arm
+    accelerate = settings.accelerate_config
     if model is not None and Path(model).is_dir():
         model = str(Path(model).resolve())
     return settings.model_copy(
@@ -249,6 +315,7 @@ def _for_nodes(settings: AblateSettings, experiment: Experiment) -> AblateSettin
             "bucketing": experiment.bucketing.bucketing_id,
             "model": model,
             "import_arm": imported and imported.resolve(),
+            "accelerate_config": accelerate and accelerate.resolve(),
         }
     )
 

@@ -6,6 +6,7 @@ same budget and with the same seeds: `keep` ought to gain more than that, `remov
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import polars as pl
@@ -16,9 +17,9 @@ from attrib.analysis.seeds import IntervalOverSeeds, difference_over_seeds, gain
 from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.attribute import find_arms_of
 from attrib.attribution.finished_arms import FinishedArms
-from attrib.attribution.retraining import Retraining, RetrainSettings, measure, retrain
+from attrib.attribution.retraining import Retraining, RetrainSettings, exhausted, measure, retrain
 from attrib.attribution.score_methods import ScoreMethod
-from attrib.attribution.scores import mean_scores
+from attrib.attribution.scores import mean_scores, scores_id
 from attrib.attribution.validation import scored_methods
 from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
@@ -31,7 +32,7 @@ class CurvesSettings(RetrainSettings):
 
     method: tuple[ScoreMethod, ...] = ()
     """Which are compared with random choices; none stands for all by which arms are scored."""
-    fraction: tuple[float, ...] = (0.1, 0.2, 0.4)
+    fraction: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = (0.1, 0.2, 0.4)
     """Of the training questions that are kept, or removed."""
     keep: bool = True
     remove: bool = True
@@ -69,6 +70,8 @@ class CurvesSummary:
 
     experiment_id: str
     failed: tuple[str, ...]
+    exhausted: tuple[str, ...]
+    """Arms that ended before their budget was used."""
     points: tuple[CurvePoint, ...]
 
 
@@ -96,10 +99,11 @@ def draw_curves(store: Store, settings: CurvesSettings) -> CurvesSummary:
         if not done:
             raise DataError("None of the arms could be trained. See the lines above.")
         points = _compare(store, found, done)
-        _write(store, found.experiment_id, points)
+        _write(store, found, points)
         return CurvesSummary(
             found.experiment_id,
             tuple(one.arm.name for one in planned if one not in done),
+            exhausted(store, done),
             tuple(points),
         )
 
@@ -118,7 +122,7 @@ def _plan(
     planned = []
     for method in compared:
         scores = mean_scores(store, found.arm_ids, method)
-        for fraction in settings.fraction:
+        for fraction in dict.fromkeys(settings.fraction):
             size = _count(fraction, len(found.questions))
             for role in roles:
                 chosen = _choose(found.questions, method, scores, size, role, seed)
@@ -186,11 +190,14 @@ def _compare(store: Store, found: FinishedArms, done: Sequence[Retraining]) -> l
     return points
 
 
-def _write(store: Store, experiment_id: str, points: Sequence[CurvePoint]) -> None:
+def _write(store: Store, found: FinishedArms, points: Sequence[CurvePoint]) -> None:
     """Replace what is stored at these points."""
+    methods = {point.method for point in points}
+    ids = {method: scores_id(store, found.arm_ids, method) for method in methods}
     rows = [
         {
-            "experiment_id": experiment_id,
+            "experiment_id": found.experiment_id,
+            "scores_id": ids[point.method],
             "role": str(point.role),
             "method": str(point.method),
             "fraction": point.fraction,
@@ -212,8 +219,9 @@ def _write(store: Store, experiment_id: str, points: Sequence[CurvePoint]) -> No
         for point in points:
             transaction.execute(
                 "DELETE FROM curves WHERE experiment_id = $id AND role = $role "
-                "AND method = $method AND fraction = $fraction",
-                id=experiment_id,
+                "AND method = $method AND fraction = $fraction AND scores_id = $scored",
+                id=found.experiment_id,
+                scored=ids[point.method],
                 role=str(point.role),
                 method=str(point.method),
                 fraction=point.fraction,

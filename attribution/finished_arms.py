@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from attrib.attribution.arms import Arm
 from attrib.attribution.experiment import Experiment, set_up
-from attrib.attribution.settings import AblateSettings, TrainSettings
+from attrib.attribution.settings import AblateSettings, TrainSettings, Vllm
 from attrib.config import differing_keys
 from attrib.data.questions import Question
 from attrib.errors import DataError
+from attrib.progress import say
 from attrib.roles import Role
 from attrib.sampling.judge import JudgeSettings
 from attrib.store import Store
@@ -24,8 +25,10 @@ _ARMS = """
     FROM arms JOIN experiments USING (experiment_id)
     WHERE status IN ('done', 'exhausted') AND role NOT IN ('base', 'imported')
       AND starts_with(arm_id, $prefix) AND ($prefix <> '' OR role = 'full')
+      AND starts_with(arms.experiment_id, $experiment)
     ORDER BY experiments.used_at DESC, arms.experiment_id, seed, arm_id, role
 """
+_NEWEST = "SELECT experiment_id FROM experiments ORDER BY used_at DESC, experiment_id LIMIT 1"
 _TRAINED_ON = """
     SELECT arm_id, question_id FROM arm_questions
     WHERE list_contains($arm_ids, arm_id) ORDER BY arm_id, question_id
@@ -74,29 +77,36 @@ def find_arms(
     prefix: str,
     judging: JudgeSettings,
     *,
+    experiment: str = "",
     model: str | None,
     device: str,
     tokens_at_once: int,
+    gradient_checkpointing: bool = False,
 ) -> FinishedArms:
-    """Return the run whose id begins with `prefix`, or the newest experiment's full arms.
+    """Return the run whose id begins with `prefix`, or an experiment's full arms.
 
     Only inside `store.writing`.
 
     Args:
         store: the study.
-        prefix: of an arm's id; empty for the full arms of the newest experiment.
+        prefix: of an arm's id; empty for the full arms.
         judging: who judges, where a judge gave the rewards.
+        experiment: beginning of its id; empty for the newest with such arms.
         model: where the base lies now, if it is not where it was.
         device: to train on.
         tokens_at_once: distinct tokens of one training forward.
+        gradient_checkpointing: compute activations again in the backward pass.
 
     Raises:
         DataError: there is no such run, several begin with `prefix`, or it would be another now.
     """
-    rows = store.read(_ARMS, prefix=prefix)
+    rows = store.read(_ARMS, prefix=prefix, experiment=experiment)
     if rows.is_empty():
         named = f"no finished arm whose id begins with '{prefix}'" if prefix else "no full arm"
-        raise DataError(f"{store.path} holds {named}. Type: attrib ablate --subset never-correct")
+        of = f" of an experiment whose id begins with '{experiment}'" if experiment else ""
+        raise DataError(
+            f"{store.path} holds {named}{of}. Type: attrib ablate --subset never-correct"
+        )
     if prefix and rows["arm_id"].n_unique() > 1:
         listed = ", ".join(sorted(set(rows["arm_id"])))
         raise DataError(f"--arm {prefix} begins the ids of several arms: {listed}.")
@@ -104,7 +114,14 @@ def find_arms(
     mine = rows.filter(rows["experiment_id"] == first["experiment_id"]).unique(
         "arm_id", keep="first", maintain_order=True
     )
+    newest = store.read(_NEWEST).item()
+    if not prefix and not experiment and newest != first["experiment_id"]:
+        say(
+            f"Warning: the newest experiment, {newest}, has no finished full arm; these are of "
+            f"{first['experiment_id']}."
+        )
     params = json.loads(first["params"])
+    _refuse_other_versions(params)
     held_out = store.read(_HELD_OUT, arm_id=first["arm_id"], bucketing_id=first["bucketing_id"])[
         "question_id"
     ]
@@ -120,19 +137,32 @@ def find_arms(
         eval_training=False,
         eval_samples=0,
         evaluate_at=(1.0,),
+        trl_vllm=Vllm.COLOCATE if params.get("with_vllm") else Vllm.NONE,
         tokens_at_once=tokens_at_once,
+        gradient_checkpointing=gradient_checkpointing,
         model=model,
         device=device,
     )
-    experiment = set_up(store, settings)
-    _refuse_other_settings(params, experiment)
+    set_up_again = set_up(store, settings)
+    _refuse_other_settings(params, set_up_again)
     return FinishedArms(
         first["experiment_id"],
-        _read_arms(store, mine.rows(named=True), experiment),
+        _read_arms(store, mine.rows(named=True), set_up_again),
         tuple(mine["wall_seconds"]),
-        experiment,
+        set_up_again,
         settings,
     )
+
+
+def _refuse_other_versions(params: dict[str, object]) -> None:
+    """Refuse a run of a version whose training was another one."""
+    known = TrainSettings.model_fields
+    version = known["trainer_version"].default
+    if known.keys() - params.keys() or params["trainer_version"] != version:
+        raise DataError(
+            "The arm was trained by a version of attrib that trained otherwise. Train it again: "
+            "attrib ablate"
+        )
 
 
 def _refuse_other_settings(params: dict[str, object], experiment: Experiment) -> None:

@@ -24,6 +24,7 @@ from attrib.attribution.mass import accepted_targets
 from attrib.attribution.policy import Policy
 from attrib.attribution.projection import Projection
 from attrib.data.questions import Question
+from attrib.errors import StoreError, first_line
 from attrib.progress import track
 from attrib.sampling.engine import Engine
 from attrib.sampling.responder import Responder
@@ -141,13 +142,22 @@ def find_gradients(
 
 
 def save_gradients(path: Path, gradients: HeldOutGradients) -> None:
-    """Write the gradients, replacing the file at `path` at once."""
+    """Write the gradients, replacing the file at `path` at once.
+
+    Raises:
+        StoreError: they cannot be written.
+    """
     tensors = {f"mean.{place}": mean for place, mean in enumerate(gradients.mean)}
     partial = path.with_suffix(".partial")
-    save_file(
-        {"projected": gradients.projected_MD, **tensors}, partial, {"step": str(gradients.step)}
-    )
-    os.replace(partial, path)
+    about = {"step": str(gradients.step)}
+    try:
+        save_file({"projected": gradients.projected_MD, **tensors}, partial, about)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"The held-out gradients {path} cannot be written: {first_line(error)}. Free some "
+            "space, then type the same command again."
+        ) from error
 
 
 def load_gradients(path: Path, weights: Sequence[torch.Tensor]) -> HeldOutGradients | None:

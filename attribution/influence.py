@@ -64,7 +64,8 @@ class Scoring:
         target: what is differentiated of them.
         projection: of gradients.
         gradients_at: the file in which held-out gradients wait.
-        ledger: of every visit the run made the first time, its question and its right rollouts.
+        ledger: of every visit the run made the first time, its question, its right rollouts and
+            all that were graded.
     """
 
     methods: tuple[ScoreMethod, ...]
@@ -72,7 +73,7 @@ class Scoring:
     target: Target
     projection: Projection
     gradients_at: Path
-    ledger: Mapping[int, tuple[str, int]]
+    ledger: Mapping[int, tuple[object, ...]]
 
 
 class ScoringTrainer(Trainer):
@@ -196,7 +197,8 @@ class ScoringTrainer(Trainer):
         """Store a batch with its scores, if it went as it did the first time."""
         for visit in batch.visits:
             first = self._scoring.ledger.get(visit.number)
-            again = (visit.question.question_id, int(visit.group.correct_G.sum()))
+            right_G = visit.group.correct_G
+            again = (visit.question.question_id, int(right_G.sum()), len(right_G))
             if first != again:
                 raise TrainingError(_describe_divergence(visit.number, first, again))
         super()._record(transaction, batch, update, seconds)
@@ -205,11 +207,14 @@ class ScoringTrainer(Trainer):
             self._scores = []
 
 
-def _describe_divergence(number: int, first: tuple[str, int] | None, again: tuple[str, int]) -> str:
-    was = f"question {first[0]} with {first[1]} right rollouts" if first else "not made"
+def _describe_divergence(
+    number: int, first: tuple[object, ...] | None, again: tuple[object, ...]
+) -> str:
+    was = "question {} with {} of {} rollouts right".format(*first) if first else "not made"
     return (
         f"The run cannot be repeated here: visit {number} was {was}, and is now question "
-        f"{again[0]} with {again[1]}. Another machine, number of threads, --tokens-at-once or "
-        "version of torch rounds otherwise. Use those of the arm, or score one that is trained "
-        "here: attrib ablate --db FILE"
+        f"{again[0]} with {again[1]} of {again[2]}. Another machine, number of threads, "
+        "--tokens-at-once or version of torch rounds otherwise; an arm of --cluster had one thread "
+        "a core of its worker (OMP_NUM_THREADS=1 attrib attribute …). Use those of the arm, or "
+        "score one that is trained here: attrib ablate --db FILE"
     )

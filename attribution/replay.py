@@ -32,7 +32,7 @@ from attrib.sampling.tree import TreeEngine
 from attrib.store import Store
 
 _LEDGER = """
-    SELECT visit, question_id, correct FROM visits WHERE arm_id = $arm_id ORDER BY visit
+    SELECT visit, question_id, correct, rollouts FROM visits WHERE arm_id = $arm_id ORDER BY visit
 """
 _SCORED = """
     SELECT visit, question_id, evaluated_on, score FROM visit_scores
@@ -86,18 +86,26 @@ def replay(
         target=Target(str(params["target"])),
         projection=projection,
         gradients_at=folder / f"{name}.gradients",
-        ledger={visit: (question, correct) for visit, question, correct in rows.iter_rows()},
+        ledger={visit: tuple(rest) for visit, *rest in rows.iter_rows()},
     )
-    with scratch.writing("attrib attribute"):
-        with scratch.transaction() as transaction:
-            mark_running(transaction, arm)
-        outcome = ScoringTrainer(run, scoring).train()
-    if outcome.position.visit != len(rows):
-        raise TrainingError(
-            f"The run cannot be repeated here: it ended after {outcome.position.visit} visits, and "
-            f"had {len(rows)} the first time. Train it here: attrib ablate --db FILE"
-        )
-    return {method: _collect(scratch, arm, method) for method in methods}
+    try:
+        with scratch.writing("attrib attribute"):
+            with scratch.transaction() as transaction:
+                mark_running(transaction, arm)
+            outcome = ScoringTrainer(run, scoring).train()
+        if outcome.position.visit != len(rows):
+            raise TrainingError(
+                f"The run cannot be repeated here: it ended after {outcome.position.visit} visits, "
+                f"and had {len(rows)} the first time. Train it here: attrib ablate --db FILE"
+            )
+    except TrainingError:  # what was rounded otherwise is nothing to go on from
+        clean_up(store, arm)
+        raise
+    places = [HELD_OUT, *asked.parts]
+    return {
+        method: _collect(scratch, arm, method, places, is_projected=bool(params["rank"]))
+        for method in methods
+    }
 
 
 def clean_up(store: Store, arm: Arm) -> None:
@@ -140,14 +148,24 @@ def _say_memory(
     megabytes = (kept * projection.size * 4 + projection.nbytes) / 1e6
     say(
         f"Gradients of {weights:,} weights, projected to {projection.size:,} numbers: "
-        f"{megabytes:,.0f} MB for {len(held_out.parts)} relations and {len(held_out.single)} "
-        f"single ones of {held_out.questions} held-out questions, {whole * weights * 4 / 1e6:,.0f} "
-        "MB for whole ones, beside what training takes."
+        f"{megabytes:,.0f} MB for {held_out.questions} held-out questions by relation "
+        f"({len(held_out.parts)}), {len(held_out.single)} of them singly too, "
+        f"{whole * weights * 4 / 1e6:,.0f} MB for whole ones, beside what training takes."
     )
 
 
-def _collect(scratch: Store, arm: Arm, method: ScoreMethod) -> Scores:
-    """Return the scores of a finished replay: of visits, summed to questions, and of pairs."""
+def _collect(
+    scratch: Store, arm: Arm, method: ScoreMethod, places: Sequence[str], *, is_projected: bool
+) -> Scores:
+    """Return the scores of a finished replay: of visits, summed to questions, and of pairs.
+
+    Args:
+        scratch: the replay's own study.
+        arm: what was trained.
+        method: of the scores.
+        places: what questions are scored towards, single held-out ones apart.
+        is_projected: whether projected scores differ from exact ones.
+    """
     rows = scratch.read(_SCORED, arm_id=arm.arm_id, method=str(method))
     is_single = pl.col("evaluated_on").str.starts_with(_QUESTION)
     visits = rows.filter(~is_single & (pl.col("evaluated_on") != PROJECTED))
@@ -159,19 +177,22 @@ def _collect(scratch: Store, arm: Arm, method: ScoreMethod) -> Scores:
     projected = rows.filter(pl.col("evaluated_on") == PROJECTED)
     both = exact.join(projected, on="visit", suffix="_projected")
     return Scores(
-        questions=_sum_visits(visits, arm, ["question_id", "evaluated_on"]),
+        questions=_sum_visits(visits, arm, places),
         visits=visits,
         pairs=pairs.sort("question_id", "held_out_id"),
         seconds=float(scratch.read(_SECONDS, arm_id=arm.arm_id).item()),
-        projection_r=both.select(pl.corr("score", "score_projected").fill_nan(None)).item(),
+        projection_r=both.select(pl.corr("score", "score_projected").fill_nan(None)).item()
+        if is_projected
+        else None,
     )
 
 
-def _sum_visits(visits: pl.DataFrame, arm: Arm, keys: list[str]) -> pl.DataFrame:
+def _sum_visits(visits: pl.DataFrame, arm: Arm, places: Sequence[str]) -> pl.DataFrame:
     """Return the sum over visits for every question of the arm, 0 for those that took no part."""
+    keys = ["question_id", "evaluated_on"]
     everything = pl.DataFrame(
         {"question_id": [question.question_id for question in arm.questions]}
-    ).join(visits.select("evaluated_on").unique(), how="cross")
+    ).join(pl.DataFrame({"evaluated_on": places}), how="cross")
     sums = visits.group_by(keys).agg(pl.col("score").sum())
     return (
         everything.join(sums, on=keys, how="left")

@@ -122,13 +122,19 @@ def retrain(
             "ones, and its evaluation."
         )
     with running(store, found.experiment, there, runner, owed) as ended:
-        for place, (arm, _) in enumerate(ended, start=1):
-            say(f"{place} of {len(owed)} done: {arm.name}")
+        for place, (arm, is_done) in enumerate(ended, start=1):
+            say(f"{place} of {len(owed)} {'done' if is_done else 'failed'}: {arm.name}")
     for arm_id, arm in arms.items():
-        if arm_id in statuses:  # a kill may have come between the last write and this
+        if statuses.get(arm_id) in FINISHED:  # a kill may have come just before this
             runner.clean_up(arm)
     statuses = _read_statuses(store, list(arms))
     return [one for one in planned if statuses.get(one.arm.arm_id) in FINISHED]
+
+
+def exhausted(store: Store, done: Sequence[Retraining]) -> tuple[str, ...]:
+    """Return the names of arms that ended before their budget was used."""
+    statuses = _read_statuses(store, [one.arm.arm_id for one in done])
+    return tuple(one.arm.name for one in done if statuses[one.arm.arm_id] == "exhausted")
 
 
 def measure(

@@ -12,7 +12,7 @@ import polars as pl
 
 from attrib.attribution.effect import HELD_OUT
 from attrib.attribution.score_methods import ScoreMethod
-from attrib.config import canonical_json
+from attrib.config import canonical_json, content_hash
 from attrib.data.questions import Question
 from attrib.store import Store
 
@@ -25,9 +25,13 @@ _MEAN = """
     GROUP BY question_id ORDER BY question_id
 """
 _PAIRS = """
-    SELECT question_id, held_out_id, avg(score) AS score FROM pair_scores
+    SELECT question_id, held_out_id, sum(score) / $arms AS score FROM pair_scores
     WHERE list_contains($arm_ids, arm_id) AND method = $method
     GROUP BY question_id, held_out_id ORDER BY question_id, held_out_id
+"""
+_PARAMS = """
+    SELECT arm_id, params FROM attributions
+    WHERE list_contains($arm_ids, arm_id) AND method = $method ORDER BY arm_id
 """
 
 
@@ -36,8 +40,8 @@ class Scores:
     """One arm's scores by one method.
 
     Attributes:
-        pairs: question_id, held_out_id, score; empty where questions have no score towards single
-            held-out ones.
+        pairs: question_id, held_out_id, score; a pair without a row has 0, and all are without one
+            where questions have no score towards single held-out ones.
         questions: question_id, evaluated_on, score.
         visits: visit, question_id, evaluated_on, score; empty where visits have none.
         seconds: what they took.
@@ -60,32 +64,48 @@ def known_methods(
     return {method for method, wanted in params.items() if found.get(str(method)) == wanted}
 
 
+def scores_id(store: Store, arm_ids: Sequence[str], method: ScoreMethod) -> str:
+    """Return the identity of arms' scores by a method: the arms, and what each was scored with."""
+    rows = store.read(_PARAMS, arm_ids=list(arm_ids), method=str(method))
+    params = dict(rows.iter_rows())
+    return identify_scores([(arm_id, params.get(arm_id, "{}")) for arm_id in arm_ids])
+
+
+def identify_scores(params: Sequence[tuple[str, str]]) -> str:
+    """Return the identity of scores of arms, each with its stored parameters."""
+    return content_hash(sorted([arm_id, json.loads(stored)] for arm_id, stored in params))
+
+
 def write_scores(
-    store: Store, arm_id: str, method: ScoreMethod, params: Mapping[str, object], scores: Scores
+    store: Store,
+    arm_id: str,
+    params: Mapping[ScoreMethod, Mapping[str, object]],
+    scores: Mapping[ScoreMethod, Scores],
 ) -> None:
-    """Replace an arm's scores by a method. Only inside `store.writing`."""
-    row = {
-        "params": canonical_json(params),
-        "projection_r": scores.projection_r,
-        "seconds": scores.seconds,
-    }
-    frames = {
-        "attributions": pl.DataFrame([row], schema_overrides={"projection_r": pl.Float64}),
-        "question_scores": scores.questions,
-        "visit_scores": scores.visits,
-        "pair_scores": scores.pairs,
-    }
+    """Replace an arm's scores by some methods, all at once. Only inside `store.writing`."""
     with store.transaction() as transaction:
-        for table in _TABLES:
-            transaction.execute(
-                f"DELETE FROM {table} WHERE arm_id = $arm_id AND method = $method",
-                arm_id=arm_id,
-                method=str(method),
-            )
-        for table, frame in frames.items():
-            if len(frame):
-                named = {"arm_id": pl.lit(arm_id), "method": pl.lit(str(method))}
-                transaction.append(table, frame.with_columns(**named))
+        for method, one in scores.items():
+            row = {
+                "params": canonical_json(params[method]),
+                "projection_r": one.projection_r,
+                "seconds": one.seconds,
+            }
+            frames = {
+                "attributions": pl.DataFrame([row], schema_overrides={"projection_r": pl.Float64}),
+                "question_scores": one.questions,
+                "visit_scores": one.visits,
+                "pair_scores": one.pairs,
+            }
+            for table in _TABLES:
+                transaction.execute(
+                    f"DELETE FROM {table} WHERE arm_id = $arm_id AND method = $method",
+                    arm_id=arm_id,
+                    method=str(method),
+                )
+            for table, frame in frames.items():
+                if len(frame):
+                    named = {"arm_id": pl.lit(arm_id), "method": pl.lit(str(method))}
+                    transaction.append(table, frame.with_columns(**named))
 
 
 def relation_name(relation: str | None) -> str:
@@ -123,5 +143,6 @@ def mean_scores(
 
 
 def mean_pair_scores(store: Store, arm_ids: Sequence[str], method: ScoreMethod) -> pl.DataFrame:
-    """Return question_id, held_out_id and score, averaged over arms."""
-    return store.read(_PAIRS, arm_ids=list(arm_ids), method=str(method))
+    """Return question_id, held_out_id and score, averaged over arms; without a row it is 0."""
+    arms = float(len(arm_ids))
+    return store.read(_PAIRS, arm_ids=list(arm_ids), method=str(method), arms=arms)

@@ -67,18 +67,39 @@ class Storage:
         return True
 
     def names(self) -> list[str]:
-        """Return the whole files below this folder, by their names from here, in order."""
+        """Return the whole files below this folder, by their names from here, in order.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
         files, folder = self._open()
-        if not files.exists(folder):
-            return []
-        names = (str(found).removeprefix(f"{folder}/") for found in files.find(folder))
+        try:
+            if not files.exists(folder):
+                return []
+            names = [str(found).removeprefix(f"{folder}/") for found in files.find(folder)]
+        except Exception as error:
+            raise StoreError(
+                f"{self.url} cannot be read: {first_line(error)}. See that every node may read "
+                "there, then type the same command again."
+            ) from error
         return sorted(name for name in names if ".partial-" not in name)
 
-    def remove(self) -> None:
-        """Remove the folder with everything in it."""
+    def remove(self, name: str = "") -> None:
+        """Remove a file of this folder, or the folder with everything in it.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
         files, folder = self._open()
-        if files.exists(folder):
-            files.rm(folder, recursive=True)
+        place = f"{folder}/{name}" if name else folder
+        try:
+            if files.exists(place):
+                files.rm(place, recursive=True)
+        except Exception as error:
+            raise StoreError(
+                f"{place} cannot be removed: {first_line(error)}. Nothing needs it any more: "
+                "remove it yourself."
+            ) from error
 
     def _open(self) -> tuple[Any, str]:
         """Return the file system, which looks anew each time, and the folder's path in it."""

@@ -7,7 +7,7 @@ held-out question by itself, towards which gradients and similarities score ques
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -24,16 +24,23 @@ from attrib.analysis.datamodel import (
 from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.attribute import find_arms_of
 from attrib.attribution.finished_arms import FinishedArms
-from attrib.attribution.retraining import Measured, Retraining, RetrainSettings, measure, retrain
+from attrib.attribution.retraining import (
+    Measured,
+    Retraining,
+    RetrainSettings,
+    exhausted,
+    measure,
+    retrain,
+)
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
-from attrib.attribution.scores import mean_pair_scores, mean_scores
+from attrib.attribution.scores import mean_pair_scores, mean_scores, scores_id
 from attrib.errors import ConfigError, DataError
 from attrib.roles import Role
 from attrib.store import Store
 
 _SCORED = """
     SELECT method FROM attributions WHERE list_contains($arm_ids, arm_id)
-    GROUP BY method HAVING count(*) = $arms ORDER BY method
+    GROUP BY method HAVING count(*) = $arms AND count(DISTINCT params::VARCHAR) = 1 ORDER BY method
 """
 
 
@@ -78,6 +85,8 @@ class ValidationSummary:
     """Arms of the bank that were trained."""
     failed: tuple[str, ...]
     """Those that could not be."""
+    exhausted: tuple[str, ...]
+    """Those that ended before their budget was used."""
     questions: int
     """That each is trained on."""
     held_out: int
@@ -110,11 +119,12 @@ def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
         measured = measure(store, found.experiment_id, ids, held_out)
         single = _scored_singly(store, found, measured)
         validations = tuple(_validate(store, found, m, done, measured, single) for m in methods)
-        _write(store, found.experiment_id, validations)
+        _write(store, found, validations)
         return ValidationSummary(
             experiment_id=found.experiment_id,
             subsets=len(done),
             failed=tuple(one.arm.name for one in planned if one not in done),
+            exhausted=exhausted(store, done),
             questions=len(planned[0].arm.questions),
             held_out=len(measured.before_Q),
             gain_mean=float(measured.gain_A.mean()),
@@ -126,7 +136,7 @@ def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
 def scored_methods(
     store: Store, found: FinishedArms, wanted: Sequence[ScoreMethod]
 ) -> list[ScoreMethod]:
-    """Return the methods by which all of the arms are scored, those wanted or all.
+    """Return the methods by which all of the arms are scored alike, those wanted or all.
 
     Raises:
         DataError: there is none, or one that is wanted is missing.
@@ -136,7 +146,10 @@ def scored_methods(
     missing = sorted(set(wanted) - scored)
     if missing or not scored:
         flags = "".join(f" --method {method}" for method in missing)
-        raise DataError(f"The arms are not scored yet. Type: attrib attribute{flags}")
+        raise DataError(
+            "The arms are not scored yet, or not all with the same settings. Type: attrib "
+            f"attribute{flags}"
+        )
     return [method for method in ScoreMethod if method in (set(wanted) or scored)]
 
 
@@ -189,10 +202,12 @@ def _validate(
     if len(pairs):
         predicted_AM = _add(trained_AN, _arrange(pairs, names, measured.logprob_ids))
     is_single_M = np.isin(measured.logprob_ids, single)
+    gain = linear_datamodel_score(predicted_A, measured.gain_A)
+    log_probability = linear_datamodel_score(predicted_A, measured.logprob_AM.mean(axis=1))
     return MethodValidation(
         method,
-        linear_datamodel_score(predicted_A, measured.gain_A),
-        linear_datamodel_score(predicted_A, measured.logprob_AM.mean(axis=1)),
+        replace(gain, questions=len(measured.before_Q)),
+        replace(log_probability, questions=len(measured.logprob_ids)),
         mean_datamodel_score(predicted_AM[:, is_single_M], measured.logprob_AM[:, is_single_M]),
     )
 
@@ -220,11 +235,13 @@ def _arrange(
     return score_NM
 
 
-def _write(store: Store, experiment_id: str, found: Sequence[MethodValidation]) -> None:
+def _write(store: Store, arms: FinishedArms, found: Sequence[MethodValidation]) -> None:
+    ids = {one.method: scores_id(store, arms.arm_ids, one.method) for one in found}
     rows = [
         {
-            "experiment_id": experiment_id,
+            "experiment_id": arms.experiment_id,
             "method": str(one.method),
+            "scores_id": ids[one.method],
             "measure": str(measure),
             **asdict(getattr(one, measure.replace("-", "_"))),
         }
@@ -232,10 +249,12 @@ def _write(store: Store, experiment_id: str, found: Sequence[MethodValidation]) 
         for measure in Measure
     ]
     with store.transaction() as transaction:
-        for one in found:
+        for method, scored in ids.items():
             transaction.execute(
-                "DELETE FROM validations WHERE experiment_id = $id AND method = $method",
-                id=experiment_id,
-                method=str(one.method),
+                "DELETE FROM validations WHERE experiment_id = $id AND method = $method "
+                "AND scores_id = $scored",
+                id=arms.experiment_id,
+                method=str(method),
+                scored=scored,
             )
         transaction.append("validations", pl.DataFrame(rows, infer_schema_length=None))

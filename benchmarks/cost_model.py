@@ -4,7 +4,7 @@ The rates of an 80 GB GPU are not ours: no figure below was measured by this pro
 your own in and print the table again: `python benchmarks/cost_model.py --tokens-per-second 9000`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
@@ -18,6 +18,10 @@ BYTES_PER_STEP = 28
 writes all but the gradient."""
 BYTES_PER_ROLLOUT = 19.7
 """Of a study file (RESULTS.md, Store)."""
+BYTES_PER_EVALUATION = 200
+"""The same, as the plan of an ablation counts it."""
+SAMPLES = 16
+"""Of every held-out question at the end of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,9 @@ class Study:
     draws: float
     """Groups drawn for one that carries a gradient."""
     tokens_per_second: float
-    """Sampled by vLLM."""
+    """Of 128 rollouts before training, drawn by vLLM."""
+    arm_tokens_per_second: float
+    """Drawn in training and evaluation, by the tree engine."""
     share_of_peak: float
     """Of training passes."""
     start_seconds: float
@@ -54,16 +60,23 @@ class Study:
         groups = self.updates * self.groups
         drawn = groups * self.draws * self.group_size * self.tokens
         trained = groups * (self.group_size * self.tokens + self.prompt)
-        answers = self.held_out * (2 + 16)  # greedy at two fractions, 16 samples at the end
         read = self.held_out * (self.prompt + 3 * self.tokens)  # three accepted answers each
         return {
             "start": self.start_seconds,
-            "draw": drawn / self.tokens_per_second,
+            "draw": drawn / self.arm_tokens_per_second,
             "forward and backward": 6 * self.parameters * trained / self._flops,
             "optimiser": self.updates * self.parameters * BYTES_PER_STEP / BANDWIDTH,
-            "answers to held-out questions": answers * self.tokens / self.tokens_per_second,
+            "answers": self.answers * self.tokens / self.arm_tokens_per_second,
             "probabilities of accepted answers": 2 * self.parameters * read / self._flops,
         }
+
+    @property
+    def answers(self) -> int:
+        """Return how many one run is asked for.
+
+        Held-out questions greedily at two fractions and sampled at the end, training ones once.
+        """
+        return self.held_out * (2 + SAMPLES) + self.questions
 
     @property
     def run_hours(self) -> float:
@@ -77,8 +90,18 @@ class Study:
 
     @property
     def gigabytes(self) -> float:
-        """Return the size of the study file's rollouts."""
-        return self.questions * 128 * BYTES_PER_ROLLOUT / 1e9
+        """Return the size of the study file: rollouts, and the answers of all runs."""
+        rollouts = self.questions * 128 * BYTES_PER_ROLLOUT
+        return (rollouts + self.runs * self.answers * BYTES_PER_EVALUATION) / 1e9
+
+    def times(self, factor: int) -> "Study":
+        """Return a study of as many more questions, held-out ones and updates."""
+        return replace(
+            self,
+            questions=factor * self.questions,
+            held_out=factor * self.held_out,
+            updates=factor * self.updates,
+        )
 
     @property
     def _flops(self) -> float:
@@ -96,14 +119,15 @@ def main(
     groups: Annotated[int, typer.Option(help="Of one update.")] = 64,
     group_size: Annotated[int, typer.Option(help="Rollouts of one group.")] = 16,
     draws: Annotated[float, typer.Option(help="Groups drawn for an informative one.")] = 3.0,
-    tokens_per_second: Annotated[float, typer.Option(help="Sampled on one GPU.")] = 12_500,
+    tokens_per_second: Annotated[float, typer.Option(help="Of vLLM on one GPU.")] = 12_500,
+    arm_tokens_per_second: Annotated[float, typer.Option(help="Of the tree engine.")] = 12_500,
     share_of_peak: Annotated[float, typer.Option(help="Of training passes.")] = 0.35,
     start_seconds: Annotated[float, typer.Option(help="To load the model.")] = 60,
 ) -> None:
     """Print the cost of one model's study, at this size, 10 times and 1,000 times it."""
     one = Study(
         parameters, questions, held_out, tokens, prompt, runs, updates, groups, group_size, draws,
-        tokens_per_second, share_of_peak, start_seconds,
+        tokens_per_second, arm_tokens_per_second, share_of_peak, start_seconds,
     )  # fmt: skip
     typer.echo("| part of a run | seconds |\n|---|---|")
     for name, seconds in one.run_parts.items():
@@ -111,12 +135,12 @@ def main(
     typer.echo("\n| | rollouts | file | sampling | one run | all runs | GPU-hours | on 8 GPUs |")
     typer.echo("|---|---|---|---|---|---|---|---|")
     for name, factor in (("the study", 1), ("10 ×", 10), ("1,000 ×", 1000)):
-        rollouts = questions * 128 * factor
+        study = one.times(factor)
         typer.echo(
-            f"| {name} | {rollouts:,} | {one.gigabytes * factor:,.2f} GB "
-            f"| {one.sampling_hours * factor:,.1f} h | {one.run_hours * factor:,.2f} h "
-            f"| {one.run_hours * factor * runs:,.0f} h | {one.hours * factor:,.0f} "
-            f"| {one.hours * factor / 8:,.1f} h |"
+            f"| {name} | {study.questions * 128:,} | {study.gigabytes:,.1f} GB "
+            f"| {study.sampling_hours:,.1f} h | {study.run_hours:,.2f} h "
+            f"| {study.run_hours * runs:,.0f} h | {study.hours:,.0f} "
+            f"| {study.hours / 8:,.1f} h |"
         )
 
 

@@ -3,6 +3,9 @@
 Owns which method's questions are shown: the first of `SHOWN` that has scores.
 """
 
+from collections.abc import Mapping
+
+from attrib.attribution.scores import identify_scores
 from attrib.reports.records_attribution import (
     Attribution,
     CurvePoint,
@@ -18,9 +21,14 @@ SHOWN = (
 )
 
 _METHODS = """
-    SELECT method, list(DISTINCT arm_id ORDER BY arm_id) AS arm_ids, avg(projection_r) AS r
-    FROM attributions JOIN arm_roles USING (arm_id)
-    WHERE experiment_id = $experiment_id AND role = 'full' GROUP BY method
+    SELECT method, attributions.params::VARCHAR AS params, list(arm_id ORDER BY arm_id) AS arm_ids,
+           avg(projection_r) AS r
+    FROM attributions SEMI JOIN (
+        SELECT arm_id FROM arm_roles WHERE experiment_id = $experiment_id AND role = 'full'
+    ) USING (arm_id)
+    GROUP BY method, attributions.params
+    QUALIFY row_number()
+        OVER (PARTITION BY method ORDER BY count(*) DESC, max(created_at) DESC) = 1
 """
 _SCORES = """
     SELECT question_id, any_value(questions.text) AS question, any_value(bucket) AS bucket,
@@ -37,11 +45,12 @@ _VISITS = """
     WHERE arm_id = $arm_id ORDER BY question_id, visit
 """
 _VALIDATIONS = """
-    SELECT method, measure, value, low, high, subsets, questions FROM validations
+    SELECT method, scores_id, measure, value, low, high, subsets, questions FROM validations
     WHERE experiment_id = $experiment_id ORDER BY list_position($methods, method), measure
 """
 _CURVES = """
-    SELECT role, method, fraction, statistic, value, low, high, seeds, questions FROM curves
+    SELECT role, method, fraction, scores_id, statistic, value, low, high, seeds, questions
+    FROM curves
     WHERE experiment_id = $experiment_id
     ORDER BY role, fraction, list_position($methods, method), statistic
 """
@@ -62,6 +71,11 @@ def collect_attribution(store: Store, experiment_id: str, bucketing_id: str) -> 
     visits: dict[str, list[tuple[int, int, int]]] = {}
     for question_id, *visit in store.read(_VISITS, arm_id=arm_ids[0]).iter_rows():
         visits.setdefault(question_id, []).append((visit[0], visit[1], visit[2]))
+    shown = {
+        name: identify_scores([(arm_id, row["params"]) for arm_id in row["arm_ids"]])
+        for name, row in found.items()
+    }
+    random = identify_scores([(arm_id, "{}") for arm_id in arm_ids])
     scores = store.read(_SCORES, arm_ids=arm_ids, method=method, bucketing_id=bucketing_id)
     return Attribution(
         method=method,
@@ -78,12 +92,15 @@ def collect_attribution(store: Store, experiment_id: str, bucketing_id: str) -> 
             )
             for row in scores.iter_rows(named=True)
         ),
-        validations=_collect_validations(store, experiment_id),
-        curves=_collect_curves(store, experiment_id),
+        validations=_collect_validations(store, experiment_id, shown),
+        curves=_collect_curves(store, experiment_id, {"random": random, **shown}),
     )
 
 
-def _collect_validations(store: Store, experiment_id: str) -> tuple[MethodValidation, ...]:
+def _collect_validations(
+    store: Store, experiment_id: str, shown: Mapping[str, str]
+) -> tuple[MethodValidation, ...]:
+    """Return what retraining says of the scores that there are now."""
     rows = store.read(_VALIDATIONS, experiment_id=experiment_id, methods=list(SHOWN))
     return tuple(
         MethodValidation(
@@ -93,13 +110,18 @@ def _collect_validations(store: Store, experiment_id: str) -> tuple[MethodValida
             row["subsets"],
         )
         for row in rows.iter_rows(named=True)
+        if shown.get(row["method"]) == row["scores_id"]
     )
 
 
-def _collect_curves(store: Store, experiment_id: str) -> tuple[CurvePoint, ...]:
+def _collect_curves(
+    store: Store, experiment_id: str, shown: Mapping[str, str]
+) -> tuple[CurvePoint, ...]:
     rows = store.read(_CURVES, experiment_id=experiment_id, methods=list(SHOWN))
     found: dict[tuple[str, str, float], dict[str, Estimate]] = {}
-    for role, method, fraction, statistic, *numbers in rows.iter_rows():
+    for role, method, fraction, scores_id, statistic, *numbers in rows.iter_rows():
+        if shown.get(method) != scores_id:
+            continue
         found.setdefault((role, method, fraction), {})[statistic] = Estimate(*numbers)
     return tuple(
         CurvePoint(*place, statistics["gain"], statistics.get("difference_random"))

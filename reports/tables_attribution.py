@@ -53,7 +53,7 @@ def describe_attribution(found: Attribution) -> list[str]:
     for one in judged:
         score, measure = one.score, MEASURES[one.measure]
         if score.value is None:
-            said = "is undefined: all arms gave the same"
+            said = "is undefined: all arms gave the same, or were promised the same"
         elif score.includes_zero:
             said = f"is {number_interval(score, 2, signed=True)}: not told from zero"
         else:
@@ -136,14 +136,18 @@ def tabulate_validations(found: Attribution) -> Table:
     """Return every method's linear datamodel score, by each measure."""
     methods = list(dict.fromkeys(one.method for one in found.validations))
     scores = {(one.method, one.measure): one.score for one in found.validations}
-    subsets = max((one.subsets for one in found.validations), default=0)
+    subsets = {one.method: one.subsets for one in found.validations}
     return make_table(
-        f"Linear datamodel scores over {plural(subsets, 'retrained arm')}, 95\u00a0% intervals "
-        "over the arms",
-        [Column("Method", Kind.LABEL), *(f"with the {name}" for name in MEASURES.values())],
+        "Linear datamodel scores, 95\u00a0% intervals over retrained arms",
+        [
+            Column("Method", Kind.LABEL),
+            "Arms",
+            *(f"with the {name}" for name in MEASURES.values()),
+        ],
         [
             (
                 method,
+                count(subsets[method]),
                 *(
                     number_interval(scores.get((method, measure)), 2, signed=True)
                     for measure in MEASURES

@@ -251,7 +251,11 @@ def _by_place(
 ) -> Table:
     """Return a table with a row per arm and a column per place, its number of questions on top."""
     base = [experiment.base] if experiment.base and with_base else []
-    arms = [arm for arm in [*base, *experiment.arms] if arm.elsewhere]
+    arms = [
+        arm
+        for arm in [*base, *experiment.arms]
+        if any(one.is_training is is_training for one in arm.elsewhere)
+    ]
     places: dict[str, int] = {}
     for arm in arms:
         for one in arm.elsewhere:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from attrib.analyses import analyze
 from attrib.attribution import ablate as ablation
 from attrib.attribution import runs, trainer
 from attrib.attribution.ablate import AblationSummary, plan_ablation
@@ -23,6 +24,7 @@ from attrib.attribution.settings import AblateSettings, Design
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError, ModelError, StoreError
+from attrib.reports.render import write_report
 from attrib.roles import PLANNED, Role
 from attrib.store import Store
 from tests.local_server import LocalServer, chat_choice, said
@@ -946,3 +948,25 @@ def test_adapters_and_a_penalty_go_through_the_whole_run(
     }
     assert changed
     assert all("proj" in name for name in changed)  # linear layers alone
+
+
+def test_training_questions_need_not_be_asked(
+    bucketed: Path,
+    open_store: Callable[..., Store],
+    ablate_shortly: Callable[..., AblationSummary],
+    tmp_path: Path,
+) -> None:
+    store = open_store(original=bucketed)
+    summary = ablate_shortly(store, eval_training=False, eval_samples=0)
+    splits = store.read(
+        "SELECT DISTINCT split FROM evaluations JOIN questions USING (question_id)"
+    )["split"]
+    assert splits.to_list() == ["held-out"]
+    assert summary.failed == ()
+    learned = [one for one in summary.effects if one.evaluated_on.startswith("train")]
+    assert {one.statistic for one in learned} <= {"cut_gradient_share"}
+    analyze(store)
+    write_report(store, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Training questions have not been asked" in page
+    assert "There are no answers before and after to show" in page

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import spearmanr
+from typer.testing import CliRunner
 
 from attrib.attribution import retraining
 from attrib.attribution.ablate import AblationSummary
@@ -18,7 +19,9 @@ from attrib.attribution.curves import CurvesSettings, draw_curves
 from attrib.attribution.effects import estimate_effects
 from attrib.attribution.influence import ScoringTrainer
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
+from attrib.attribution.scores import mean_pair_scores
 from attrib.attribution.validation import ValidateSettings, validate
+from attrib.cli import app
 from attrib.errors import ConfigError, DataError, TrainingError
 from attrib.reports.render import write_report
 from attrib.store import Store
@@ -123,7 +126,7 @@ def test_the_error_of_the_projection_is_known(
             assert one.projection_r is None
     whole = attribute(store, AttributeSettings(**CPU, method=("tracin",), rank=0, arm=""))
     [method] = whole.methods
-    assert method.projection_r == pytest.approx(1.0, abs=1e-4)
+    assert method.projection_r is None, "nothing is projected"
     before = next(one for one in scored[1].methods if one.method is ScoreMethod.TRACIN)
     assert [q.score for q in method.top] == pytest.approx([q.score for q in before.top])
 
@@ -240,6 +243,25 @@ def test_other_ways_of_training_are_not_scored(
     attribute(other, AttributeSettings(**CPU, method=("visits", "difficulty")))
 
 
+def test_pairs_without_a_row_count_as_zero(store: Store) -> None:
+    arms = store.read("SELECT DISTINCT arm_id FROM pair_scores ORDER BY ALL")["arm_id"].to_list()
+    means = mean_pair_scores(store, arms, ScoreMethod.TRACIN)
+    rows = store.read("SELECT * FROM pair_scores WHERE method = 'tracin'")
+    summed = rows.group_by("question_id", "held_out_id").agg(pl.col("score").sum(), n=pl.len())
+    assert summed["n"].n_unique() == SEEDS, "some questions took part in one arm only"
+    both = means.join(summed, on=["question_id", "held_out_id"], suffix="_sum")
+    assert len(both) == len(means)
+    assert both["score"].to_list() == pytest.approx((both["score_sum"] / SEEDS).to_list())
+
+
+def test_arms_scored_with_other_settings_are_not_averaged(store: Store) -> None:
+    [first, *_] = store.read("SELECT DISTINCT arm_id FROM attributions ORDER BY ALL")["arm_id"]
+    settings = {"method": ("tracin",), "checkpoints": 1, "arm": first}
+    attribute(store, AttributeSettings(**CPU, **settings))
+    with pytest.raises(DataError, match="not all with the same settings"):
+        validate(store, ValidateSettings(**CPU, method=("tracin",)))
+
+
 def test_validation_trains_a_bank_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     effects = store.read("FROM effects ORDER BY ALL")
     arms = store.read("FROM arms ORDER BY ALL")
@@ -292,7 +314,7 @@ def check_against_scipy(store: Store, summary: object, bank: pl.DataFrame) -> No
 
 def test_validation_needs_scores(trained: Path, open_store: Callable[..., Store]) -> None:
     unscored = open_store("unscored.duckdb", trained)
-    with pytest.raises(DataError, match=r"not scored yet. Type: attrib attribute --method tracin"):
+    with pytest.raises(DataError, match=r"same settings. Type: attrib attribute --method tracin"):
         validate(unscored, ValidateSettings(**CPU, method=("tracin",)))
     with pytest.raises(ConfigError, match="--subsets 4"):
         ValidateSettings(subsets=4)
@@ -364,7 +386,19 @@ def test_the_report_shows_scores_and_what_retraining_says(store: Store, tmp_path
     page = (tmp_path / "after.html").read_text()
     assert 'id="attribution"' in page
     assert "The 8 highest scores" in page
-    assert "Linear datamodel scores over 6" in page
+    assert "Linear datamodel scores, 95" in page
+    attribute(store, AttributeSettings(**CPU, method=("difficulty",), held_out=5))
+    write_report(store, tmp_path / "again.html")
+    assert "Linear datamodel scores, 95" in (tmp_path / "again.html").read_text()
+    attribute(store, AttributeSettings(**CPU, method=("tracin",), target="reward"))
+    write_report(store, tmp_path / "anew.html")
+    assert "has not been checked" in (tmp_path / "anew.html").read_text(), "of these scores"
     assert "With only, and without, the highest scores" in page
     for method in ScoreMethod:
         assert page.count(str(method)) >= 1
+
+
+def test_options_in_front_of_a_command_are_refused() -> None:
+    result = CliRunner().invoke(app, ["attribute", "--show", "3", "validate"])
+    assert result.exit_code == 2
+    assert "goes behind `validate`" in result.stderr

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import polars as pl
 import pytest
 import torch
 
 from attrib.attribution import ablate as ablation
-from attrib.attribution import arm_task, cluster_arms, runs, trainer
+from attrib.attribution import arm_task, cluster_arms, running, runs, trainer
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.arm_rows import load_rows, put_rows, save_rows, take_rows
 from attrib.attribution.cluster_arms import find_storage
+from attrib.attribution.experiment import set_up
 from attrib.attribution.settings import AblateSettings
 from attrib.cluster import Cluster, ClusterSettings
 from attrib.errors import ConfigError, ModelError
@@ -254,7 +256,7 @@ def test_what_a_node_cannot_do_is_said_of_its_arm(
     summary = ablate_shortly(study, cluster="local")
     assert summary.failed == ("full, seed 0", "only never-correct, seed 0")
     details = set(study.read("SELECT detail FROM arms WHERE status = 'failed'")["detail"])
-    assert details == {"its process died: the task failed: no space left on device"}
+    assert details == {"on its node, OSError: no space left on device"}
 
 
 def test_a_base_that_cannot_be_measured_ends_everything(
@@ -334,6 +336,27 @@ def test_storage_is_named_where_there_is_more_than_this_machine(tmp_path: Path) 
     assert find_storage(named, store).url == "s3://bucket/study"
 
 
+def test_what_cannot_be_kept_on_nodes_is_refused(study: Store, ablate_shortly: Ablate) -> None:
+    with pytest.raises(ConfigError, match=r"--max-judge-calls cannot be kept .* --cluster none"):
+        ablate_shortly(study, cluster="local", max_judge_calls=5)
+    with duckdb.connect(study.path) as connection:
+        connection.execute("ALTER TABLE rollouts RENAME TO kept")
+        connection.execute("CREATE VIEW rollouts AS FROM kept")
+    with pytest.raises(ConfigError, match=r"Parquet files .* nodes do not see.* --cluster none"):
+        ablate_shortly(study, cluster="local")
+
+
+def test_storage_belongs_to_one_study(study: Store) -> None:
+    """Two studies of the same settings have the same ids."""
+    with study.writing("test"):
+        experiment = set_up(study, AblateSettings(device="cpu", eval_limit=4))
+        own = cluster_arms._name_in_storage(study, experiment)
+        assert cluster_arms._name_in_storage(study, experiment) == own
+        with study.transaction() as transaction:
+            transaction.execute("UPDATE bucketings SET created_at = created_at + INTERVAL 1 SECOND")
+        assert cluster_arms._name_in_storage(study, experiment) != own
+
+
 @pytest.mark.parametrize(
     ("gpus", "settings", "expected"),
     [
@@ -350,13 +373,13 @@ def test_several_gpus_get_an_arm_each(
     monkeypatch: pytest.MonkeyPatch, gpus: int, settings: dict[str, str], expected: str | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    assert ablation._choose_cluster(AblateSettings(**settings)) == expected
+    assert running.choose_cluster(AblateSettings(**settings)) == expected
 
 
 def test_without_ray_one_gpu_is_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(ablation.importlib.util, "find_spec", lambda name: None)
-    assert ablation._choose_cluster(AblateSettings()) is None
+    monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: None)
+    assert running.choose_cluster(AblateSettings()) is None
     assert "pip install 'attrib[ray]'" in capsys.readouterr().err

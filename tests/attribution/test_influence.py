@@ -114,7 +114,7 @@ def score(
         target: Target = Target.LOG_PROBABILITY,
         stop_at: int | None = None,
         name: str = "replay",
-        changed: dict[int, tuple[str, int]] | None = None,
+        changed: dict[int, tuple[str, int, int]] | None = None,
         **changes: object,
     ) -> pl.DataFrame:
         settings = TrainSettings(
@@ -133,7 +133,7 @@ def score(
         policy = make_policy(Bigram(), has_reference=settings.kl > 0)
         store, source = open_store(f"{name}.duckdb"), Epochs(len(names), stop_at)
         ledger = {
-            visit.number: (visit.question.question_id, int(visit.group.correct_G.sum()))
+            visit.number: (visit.question.question_id, int(visit.group.correct_G.sum()), 4)
             for visit in Epochs(len(names)).visit(
                 0,
                 [q for e in range(updates) for q in training_order(arm, e)],
@@ -365,8 +365,16 @@ def test_gradients_that_are_gone_are_not_replaced_by_others(
 
 
 def test_a_run_that_goes_otherwise_is_refused(score: Score) -> None:
-    with pytest.raises(TrainingError, match=r"visit 5 was question a with 3 right .* now question"):
-        score(("a", "b"), changed={5: ("a", 3)})
+    with pytest.raises(TrainingError, match=r"visit 5 was question a with 3 of 4 .* now question"):
+        score(("a", "b"), changed={5: ("a", 3, 4)})
+
+
+def test_a_rollout_that_was_not_graded_the_first_time_is_noticed(score: Score) -> None:
+    visit = Epochs(2).visit(0, [make_question("a"), make_question("b")])[0]
+    right = int(visit.group.correct_G.sum())
+    first = {0: ("a", right, 3), 1: ("b", right, 3)}
+    with pytest.raises(TrainingError, match=r"of 3 rollouts right, and is now .* of 4"):
+        score(("a", "b"), changed=first)
 
 
 @pytest.mark.parametrize("lora", [0, 4])
