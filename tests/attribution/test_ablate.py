@@ -964,7 +964,7 @@ def test_training_questions_need_not_be_asked(
     assert splits.to_list() == ["held-out"]
     assert summary.failed == ()
     learned = [one for one in summary.effects if one.evaluated_on.startswith("train")]
-    assert {one.statistic for one in learned} <= {"cut_gradient_share"}
+    assert {one.statistic for one in learned} <= {"cut_gradient_share", "cut_rewarded"}
     analyze(store)
     write_report(store, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
