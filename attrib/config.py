@@ -7,7 +7,7 @@ its content, written as canonical JSON: sorted keys, nulls kept, no white space.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 DEFAULT_DATABASE = Path("attrib.duckdb")
@@ -24,6 +24,15 @@ def content_hash(value: object) -> str:
     """Return the first 16 hex digits of the SHA-256 of the canonical JSON of `value`."""
     text = canonical_json(value).encode(errors="surrogatepass")  # a model may write half a pair
     return hashlib.sha256(text).hexdigest()[:HASH_LENGTH]
+
+
+def identify_scores(params: Sequence[tuple[str, str]]) -> str:
+    """Return the identity of some arms' scores by a method.
+
+    Args:
+        params: of every arm its id, and as JSON what it was scored with.
+    """
+    return content_hash(sorted([arm_id, json.loads(stored)] for arm_id, stored in params))
 
 
 def differing_keys(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from attrib.attribution.effect import HELD_OUT
 from attrib.attribution.score_methods import ScoreMethod
-from attrib.config import canonical_json, content_hash
+from attrib.config import canonical_json, identify_scores
 from attrib.data.questions import Question
 from attrib.store import Store
 
@@ -69,11 +69,6 @@ def scores_id(store: Store, arm_ids: Sequence[str], method: ScoreMethod) -> str:
     rows = store.read(_PARAMS, arm_ids=list(arm_ids), method=str(method))
     params = dict(rows.iter_rows())
     return identify_scores([(arm_id, params.get(arm_id, "{}")) for arm_id in arm_ids])
-
-
-def identify_scores(params: Sequence[tuple[str, str]]) -> str:
-    """Return the identity of scores of arms, each with its stored parameters."""
-    return content_hash(sorted([arm_id, json.loads(stored)] for arm_id, stored in params))
 
 
 def write_scores(

@@ -5,7 +5,7 @@ Owns which method's questions are shown: the first of `SHOWN` that has scores.
 
 from collections.abc import Mapping
 
-from attrib.attribution.scores import identify_scores
+from attrib.config import identify_scores
 from attrib.reports.records_attribution import (
     Attribution,
     CurvePoint,
