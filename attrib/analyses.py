@@ -165,7 +165,9 @@ def _find_membership(store: Store, bucketing_id: str, k: int, stored_cuts: str) 
         "SELECT n, correct FROM buckets WHERE bucketing_id = $bucketing_id ORDER BY question_id",
         bucketing_id=bucketing_id,
     )
-    return _estimate_membership(bucketing_id, k, Cuts(**json.loads(stored_cuts)), (*counts.rows(),))
+    return _estimate_membership(
+        bucketing_id, k, Cuts(**json.loads(stored_cuts)), tuple(counts.rows())
+    )
 
 
 @lru_cache(maxsize=1)  # seconds, and a study's run wants it for `analyze` and for `report`

@@ -45,6 +45,13 @@ class ClusterSettings(Settings):
     cpus_per_worker: float = Field(default=1.0, gt=0.0)
 
 
+class ArmClusterSettings(ClusterSettings):
+    """Where arms are run."""
+
+    storage: str | None = None
+    """Path or URL of a folder that every node sees."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A cluster as it is now; Ray may add nodes and lose some.

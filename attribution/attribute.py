@@ -13,7 +13,7 @@ from pydantic import Field
 
 from attrib.analysis.buckets import Bucket
 from attrib.attribution.baselines import score_by
-from attrib.attribution.finished_arms import FinishedArms, find_arms
+from attrib.attribution.finished_arms import ArmsSettings, FinishedArms, find_arms
 from attrib.attribution.held_out_gradients import Target
 from attrib.attribution.replay import clean_up, replay
 from attrib.attribution.runs import Runner
@@ -21,7 +21,6 @@ from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.scores import known_methods, mean_scores, write_scores
 from attrib.data.questions import Question
 from attrib.progress import say
-from attrib.sampling.judge import JudgeSettings
 from attrib.store import Store
 
 Params = Mapping[ScoreMethod, Mapping[str, object]]
@@ -30,22 +29,6 @@ _SUMMARY = """
     SELECT method, avg(projection_r) AS projection_r, sum(seconds) AS seconds
     FROM attributions WHERE list_contains($arm_ids, arm_id) GROUP BY method
 """
-
-
-class ArmsSettings(JudgeSettings):
-    """Which finished arms are looked at, and where they can be trained again."""
-
-    experiment: str = ""
-    """Beginning of an experiment's id; by default the newest."""
-    arm: str = ""
-    """Beginning of an arm's id; by default the full arms of the experiment."""
-    tokens_at_once: int = Field(default=512, ge=1)
-    """Distinct tokens of one training forward: as the arm was trained."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass."""
-    model: str | None = None
-    """Where the sampled model lies now, if it is not where it was."""
-    device: str = "auto"
 
 
 class AttributeSettings(ArmsSettings):
@@ -142,24 +125,10 @@ def attribute(store: Store, settings: AttributeSettings) -> AttributionSummary:
         TrainingError: a run does not go as it went the first time.
     """
     with store.writing("attrib attribute", create=False):
-        found = find_arms_of(store, settings)
+        found = find_arms(store, settings)
         held_out = found.experiment.evaluation.held_out[: settings.held_out]
         score_arms(store, found, held_out, settings)
         return _summarise(store, found, held_out, settings)
-
-
-def find_arms_of(store: Store, settings: ArmsSettings) -> FinishedArms:
-    """Return the arms that a command is about. Only inside `store.writing`."""
-    return find_arms(
-        store,
-        settings.arm,
-        settings,
-        experiment=settings.experiment,
-        model=settings.model,
-        device=settings.device,
-        tokens_at_once=settings.tokens_at_once,
-        gradient_checkpointing=settings.gradient_checkpointing,
-    )
 
 
 def score_arms(

@@ -15,8 +15,8 @@ from pathlib import Path
 import polars as pl
 from pydantic import Field
 
-from attrib.attribution.attribute import ArmsSettings, find_arms_of
 from attrib.attribution.experiment import Experiment
+from attrib.attribution.finished_arms import ArmsSettings, find_arms
 from attrib.attribution.objective import Advantage, group_advantages
 from attrib.attribution.runs import Runner
 from attrib.attribution.visits import stored_rollouts
@@ -66,7 +66,7 @@ def export_for_bergson(store: Store, settings: BergsonSettings) -> BergsonSummar
         if path.suffix not in (".jsonl", ".parquet"):
             raise ConfigError(f"{path} ends in neither .jsonl nor .parquet; bergson reads these.")
     with store.writing("attrib attribute export", create=False):
-        found = find_arms_of(store, settings)
+        found = find_arms(store, settings)
         experiment = found.experiment
         grade_rollouts(
             store,

@@ -206,7 +206,8 @@ class _Driver:
     def _end(self, arm: Arm, task: Any) -> Ended:
         try:
             said = tuple(self._ray.get(task))
-            rows = self._fetch(arm)
+            rows = self._fetch_rows(arm)
+            self._fetch_weights(arm)
         except self._ray.exceptions.RayError as error:
             return self._fail(arm, find_own_error(error) or TrainingError(describe_loss(error)))
         except AttribError as error:
@@ -236,12 +237,12 @@ class _Driver:
     def _keep_verdicts(self, arm: Arm) -> None:
         """Store what a run that failed has had graded: a judge may have been paid for it."""
         with suppress(AttribError):
-            verdicts = self._fetch(arm).verdicts
+            verdicts = self._fetch_rows(arm).verdicts
             with self._store.transaction() as transaction:
                 put_verdicts(transaction, verdicts)
 
-    def _fetch(self, arm: Arm) -> ArmRows:
-        """Return an arm's rows out of storage, and put the weights that are kept of it in place.
+    def _fetch_rows(self, arm: Arm) -> ArmRows:
+        """Return an arm's rows out of storage.
 
         Raises:
             StoreError: storage does not hold them.
@@ -251,12 +252,15 @@ class _Driver:
             file = Path(folder) / ROWS
             if not storage.pull(ROWS, file):
                 raise StoreError(f"{storage.url} holds no {ROWS}. Is it there on every node?")
-            rows = load_rows(file, arm.arm_id)
+            return load_rows(file, arm.arm_id)
+
+    def _fetch_weights(self, arm: Arm) -> None:
+        """Put the weights that are kept of an arm in place."""
+        storage = self._storage.below(arm.arm_id)
         for name in storage.names():
             kind, _, rest = name.partition("/")
             if kind == MODELS:
                 storage.pull(name, models_of(self._store) / rest)
-        return rows
 
 
 def _refuse_what_nodes_cannot_do(store: Store, settings: AblateSettings) -> None:

@@ -15,8 +15,7 @@ from pydantic import Field
 
 from attrib.analysis.seeds import IntervalOverSeeds, difference_over_seeds, gain_over_seeds
 from attrib.attribution.arms import Arm, draw_questions
-from attrib.attribution.attribute import find_arms_of
-from attrib.attribution.finished_arms import FinishedArms
+from attrib.attribution.finished_arms import FinishedArms, find_arms
 from attrib.attribution.retraining import Retraining, RetrainSettings, exhausted, measure, retrain
 from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.scores import mean_scores, scores_id
@@ -88,7 +87,7 @@ def draw_curves(store: Store, settings: CurvesSettings) -> CurvesSummary:
     if not (settings.keep or settings.remove):
         raise ConfigError("--no-keep and --no-remove leave nothing to train.")
     with store.writing("attrib attribute curves", create=False):
-        found = find_arms_of(store, settings)
+        found = find_arms(store, settings)
         methods = scored_methods(store, found, settings.method)
         planned = [
             one

@@ -8,6 +8,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pydantic import Field
+
 from attrib.attribution.arms import Arm
 from attrib.attribution.experiment import Experiment, set_up
 from attrib.attribution.settings import AblateSettings, TrainSettings, Vllm
@@ -43,6 +45,22 @@ _HELD_OUT = """
 """
 
 
+class ArmsSettings(JudgeSettings):
+    """Which finished arms are looked at, and where they can be trained again."""
+
+    experiment: str = ""
+    """Beginning of an experiment's id; by default the newest."""
+    arm: str = ""
+    """Beginning of an arm's id; by default the full arms of the experiment."""
+    tokens_at_once: int = Field(default=512, ge=1)
+    """Distinct tokens of one training forward: as the arm was trained."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass."""
+    model: str | None = None
+    """Where the sampled model lies now, if it is not where it was."""
+    device: str = "auto"
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedArms:
     """Runs of one experiment that differ in their seeds.
@@ -72,38 +90,17 @@ class FinishedArms:
         return self.arms[0].questions
 
 
-def find_arms(
-    store: Store,
-    prefix: str,
-    judging: JudgeSettings,
-    *,
-    experiment: str = "",
-    model: str | None,
-    device: str,
-    tokens_at_once: int,
-    gradient_checkpointing: bool = False,
-) -> FinishedArms:
-    """Return the run whose id begins with `prefix`, or an experiment's full arms.
-
-    Only inside `store.writing`.
-
-    Args:
-        store: the study.
-        prefix: of an arm's id; empty for the full arms.
-        judging: who judges, where a judge gave the rewards.
-        experiment: beginning of its id; empty for the newest with such arms.
-        model: where the base lies now, if it is not where it was.
-        device: to train on.
-        tokens_at_once: distinct tokens of one training forward.
-        gradient_checkpointing: compute activations again in the backward pass.
+def find_arms(store: Store, asked: ArmsSettings) -> FinishedArms:
+    """Return the arm that is asked for, or an experiment's full arms. Only inside `store.writing`.
 
     Raises:
-        DataError: there is no such run, several begin with `prefix`, or it would be another now.
+        DataError: there is no such run, several ids begin so, or it would be another now.
     """
-    rows = store.read(_ARMS, prefix=prefix, experiment=experiment)
+    prefix, experiment_id = asked.arm, asked.experiment
+    rows = store.read(_ARMS, prefix=prefix, experiment=experiment_id)
     if rows.is_empty():
         named = f"no finished arm whose id begins with '{prefix}'" if prefix else "no full arm"
-        of = f" of an experiment whose id begins with '{experiment}'" if experiment else ""
+        of = f" of an experiment whose id begins with '{experiment_id}'" if experiment_id else ""
         raise DataError(
             f"{store.path} holds {named}{of}. Type: attrib ablate --subset never-correct"
         )
@@ -115,7 +112,7 @@ def find_arms(
         "arm_id", keep="first", maintain_order=True
     )
     newest = store.read(_NEWEST).item()
-    if not prefix and not experiment and newest != first["experiment_id"]:
+    if not prefix and not experiment_id and newest != first["experiment_id"]:
         say(
             f"Warning: the newest experiment, {newest}, has no finished full arm; these are of "
             f"{first['experiment_id']}."
@@ -128,7 +125,7 @@ def find_arms(
     listed = ", ".join(f"'{name}'" for name in held_out)
     settings = AblateSettings(
         **{name: params[name] for name in TrainSettings.model_fields},
-        **judging.model_dump(include=set(JudgeSettings.model_fields)),
+        **asked.model_dump(include=set(JudgeSettings.model_fields)),
         bucketing=first["bucketing_id"],
         reward_grader=params["reward_grader"].split("-", 1)[0],
         eval_grader=params["grader"].split("-", 1)[0],
@@ -138,18 +135,18 @@ def find_arms(
         eval_samples=0,
         evaluate_at=(1.0,),
         trl_vllm=Vllm.COLOCATE if params.get("with_vllm") else Vllm.NONE,
-        tokens_at_once=tokens_at_once,
-        gradient_checkpointing=gradient_checkpointing,
-        model=model,
-        device=device,
+        tokens_at_once=asked.tokens_at_once,
+        gradient_checkpointing=asked.gradient_checkpointing,
+        model=asked.model,
+        device=asked.device,
     )
-    set_up_again = set_up(store, settings)
-    _refuse_other_settings(params, set_up_again)
+    experiment = set_up(store, settings)
+    _refuse_other_settings(params, experiment)
     return FinishedArms(
         first["experiment_id"],
-        _read_arms(store, mine.rows(named=True), set_up_again),
+        _read_arms(store, mine.rows(named=True), experiment),
         tuple(mine["wall_seconds"]),
-        set_up_again,
+        experiment,
         settings,
     )
 

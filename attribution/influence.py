@@ -54,6 +54,10 @@ CLIP_OFFSET = 1e-6  # torch's clip_grad_norm_ divides by the norm and this
 Gradient = tuple[torch.Tensor, ...]
 
 
+class DivergenceError(TrainingError):
+    """A run that does not go as it went the first time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scoring:
     """What visits are scored towards, and how.
@@ -93,7 +97,7 @@ class ScoringTrainer(Trainer):
         """Repeat the run; `Trainer.train` says more.
 
         Raises:
-            TrainingError: it does not go as it went the first time.
+            DivergenceError: it does not go as it went the first time.
             StoreError: the file of held-out gradients is gone or damaged.
         """
         found = load_gradients(self._scoring.gradients_at, list(self._trained.values()))
@@ -200,7 +204,7 @@ class ScoringTrainer(Trainer):
             right_G = visit.group.correct_G
             again = (visit.question.question_id, int(right_G.sum()), len(right_G))
             if first != again:
-                raise TrainingError(_describe_divergence(visit.number, first, again))
+                raise DivergenceError(_describe_divergence(visit.number, first, again))
         super()._record(transaction, batch, update, seconds)
         if self._scores:
             transaction.append("visit_scores", pl.concat(self._scores))

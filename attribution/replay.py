@@ -16,7 +16,7 @@ from attrib.attribution.arms import Arm
 from attrib.attribution.effect import HELD_OUT
 from attrib.attribution.groups import Group
 from attrib.attribution.held_out_gradients import HeldOut, Target, as_group
-from attrib.attribution.influence import PROJECTED, Scoring, ScoringTrainer
+from attrib.attribution.influence import PROJECTED, DivergenceError, Scoring, ScoringTrainer
 from attrib.attribution.ledger import mark_running
 from attrib.attribution.policy import Policy
 from attrib.attribution.projection import Projection
@@ -25,7 +25,7 @@ from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.scores import Scores, relation_name
 from attrib.config import content_hash
 from attrib.data.questions import Question
-from attrib.errors import ConfigError, TrainingError
+from attrib.errors import ConfigError
 from attrib.progress import say
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
@@ -62,7 +62,7 @@ def replay(
 
     Raises:
         ConfigError: the arm was trained in a way that is not scored.
-        TrainingError: the run does not go as it went the first time.
+        DivergenceError: the run does not go as it went the first time.
     """
     _refuse_what_is_not_scored(arm)
     folder = Path(f"{store.path}.replays")
@@ -94,11 +94,11 @@ def replay(
                 mark_running(transaction, arm)
             outcome = ScoringTrainer(run, scoring).train()
         if outcome.position.visit != len(rows):
-            raise TrainingError(
+            raise DivergenceError(
                 f"The run cannot be repeated here: it ended after {outcome.position.visit} visits, "
                 f"and had {len(rows)} the first time. Train it here: attrib ablate --db FILE"
             )
-    except TrainingError:  # what was rounded otherwise is nothing to go on from
+    except DivergenceError:  # what was rounded otherwise is nothing to go on from
         clean_up(store, arm)
         raise
     places = [HELD_OUT, *asked.parts]

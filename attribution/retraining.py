@@ -14,12 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from attrib.attribution.arms import Arm
-from attrib.attribution.attribute import ArmsSettings
-from attrib.attribution.finished_arms import FinishedArms
+from attrib.attribution.finished_arms import ArmsSettings, FinishedArms
 from attrib.attribution.plan import FINISHED
 from attrib.attribution.running import running
 from attrib.attribution.runs import Runner
-from attrib.cluster import ClusterSettings
+from attrib.cluster import ArmClusterSettings
 from attrib.data.questions import Question
 from attrib.errors import DataError
 from attrib.progress import say
@@ -85,11 +84,8 @@ class Measured:
         return gain_A
 
 
-class RetrainSettings(ArmsSettings, ClusterSettings):
+class RetrainSettings(ArmsSettings, ArmClusterSettings):
     """Which finished arms are held against retraining, and where that is done."""
-
-    storage: str | None = None
-    """Of a cluster: path or URL of a folder that every node sees."""
 
 
 def retrain(
@@ -111,7 +107,7 @@ def retrain(
     _register(store, found.experiment_id, planned)
     arms = {one.arm.arm_id: one.arm for one in planned}
     statuses = _read_statuses(store, list(arms))
-    where = settings.model_dump(include={*ClusterSettings.model_fields, "storage"})
+    where = settings.model_dump(include=set(ArmClusterSettings.model_fields))
     there = found.settings.model_copy(update=where)
     runner = Runner(store, found.experiment, there, command_line(command, settings, store.path))
     owed = [arm for arm_id, arm in arms.items() if statuses.get(arm_id) not in FINISHED]

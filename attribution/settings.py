@@ -12,7 +12,7 @@ from pydantic import Field
 
 from attrib.attribution.objective import Advantage, Normalisation
 from attrib.attribution.subsets import Grouping
-from attrib.cluster import ClusterSettings
+from attrib.cluster import ArmClusterSettings
 from attrib.errors import ConfigError
 from attrib.roles import PLANNED, Role
 from attrib.sampling.judge import JudgeSettings
@@ -135,7 +135,7 @@ class TrlSettings(Settings):
     """Share of each GPU's memory that a colocated vLLM takes."""
 
 
-class AblateSettings(TrainSettings, JudgeSettings, TrlSettings, ClusterSettings):
+class AblateSettings(TrainSettings, JudgeSettings, TrlSettings, ArmClusterSettings):
     """What `attrib ablate` was asked for."""
 
     subset: tuple[str, ...] = ()
@@ -181,8 +181,6 @@ class AblateSettings(TrainSettings, JudgeSettings, TrlSettings, ClusterSettings)
     model: str | None = None
     """Where the sampled model lies now, if it is not where it was."""
     device: str = "auto"
-    storage: str | None = None
-    """Of a cluster: path or URL of a folder that every node sees."""
 
     @property
     def fractions(self) -> tuple[float, ...]:

@@ -22,8 +22,7 @@ from attrib.analysis.datamodel import (
     mean_datamodel_score,
 )
 from attrib.attribution.arms import Arm, draw_questions
-from attrib.attribution.attribute import find_arms_of
-from attrib.attribution.finished_arms import FinishedArms
+from attrib.attribution.finished_arms import FinishedArms, find_arms
 from attrib.attribution.retraining import (
     Measured,
     Retraining,
@@ -105,7 +104,7 @@ def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
         DataError: the arms have no scores, or too few arms of the bank could be trained.
     """
     with store.writing("attrib attribute validate", create=False):
-        found = find_arms_of(store, settings)
+        found = find_arms(store, settings)
         methods = scored_methods(store, found, settings.method)
         planned = plan_bank(found, settings.subsets, settings.fraction)
         done = retrain(store, found, planned, settings, "attribute validate")
