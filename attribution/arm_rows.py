@@ -6,14 +6,17 @@ the arm makes room.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from attrib.store import Store, Transaction
 
-_OF_ARMS = ("updates", "visits", "milestones", "evaluations", "masses", "phrasings")
+_OF_ARMS = (
+    *("updates", "visits", "visit_rollouts"),
+    *("milestones", "evaluations", "masses", "phrasings"),
+)
 _RUN = "SELECT * EXCLUDE created_at FROM training_runs WHERE arm_id = $arm_id"
 _PROVENANCE = "FROM provenance WHERE made_id = $arm_id"
 _CHANGING = ("arm_id", "status", "detail", "updates", "rollouts", "wall_seconds")
@@ -46,6 +49,10 @@ class ArmRows:
     def detail(self) -> str:
         """Return why it failed or is exhausted."""
         return str(self.run["detail"].item())
+
+    def with_detail(self, detail: str) -> "ArmRows":
+        """Return the same rows with another reason."""
+        return replace(self, run=self.run.with_columns(detail=pl.lit(detail)))
 
 
 def count_verdicts(store: Store) -> int:

@@ -8,7 +8,6 @@ never behind it.
 """
 
 import os
-import platform
 import shutil
 import tempfile
 import time
@@ -32,7 +31,7 @@ from attrib.attribution.plan import FINISHED
 from attrib.attribution.runs import Runner, checkpoints_of, models_of
 from attrib.attribution.settings import AblateSettings
 from attrib.attribution.storage import Storage
-from attrib.errors import AttribError, ConfigError, StoreError
+from attrib.errors import AttribError, ConfigError, StoreError, TrainingError, first_line
 from attrib.roles import Role
 from attrib.store import Store, Transaction
 
@@ -114,26 +113,36 @@ def run_job(job: Job, node: str, tell: Tell) -> list[str]:
             raise StoreError(f"{job.storage.url} holds no {SNAPSHOT}. Is it there on every node?")
         kept = job.storage.below(job.arm_id)
         working = _WorkingStore(folder / SNAPSHOT, job.arm_id, kept, node, tell)
-        if working.restore() in FINISHED:
-            return []
-        with working.writing("attrib ablate", create=False):
-            experiment = set_up(working, job.settings)
-            if experiment.experiment_id != job.experiment_id:
-                raise ConfigError(
-                    f"On the node {platform.node()} this experiment is another one "
-                    f"({experiment.experiment_id}, not {job.experiment_id}). Install the same "
-                    "version of attrib on all nodes."
-                )
-            by_id = {question.question_id: question for question in experiment.bucketing.dataset}
-            arm = replace(job.arm, questions=tuple(by_id[one] for one in job.question_ids))
-            runner = Runner(working, experiment, job.settings, job.command)
-            with working.watched():
-                if arm.role is Role.IMPORTED:
-                    assert job.settings.import_arm is not None
-                    runner.measure_imported(arm, job.settings.import_arm)
-                else:
-                    runner.run(arm)
-        return runner.grading_summaries
+        try:
+            return _run(job, working)
+        except AttribError as error:  # the node is named: it may be the one that fails every arm
+            error.args = (f"On {node}: {working.in_storage(str(error))}",)
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {working.in_storage(first_line(error))}"
+            raise TrainingError(f"On {node}, {said}") from error
+
+
+def _run(job: Job, working: "_WorkingStore") -> list[str]:
+    if working.restore() in FINISHED:
+        return []
+    with working.writing("attrib ablate", create=False):
+        experiment = set_up(working, job.settings)
+        if experiment.experiment_id != job.experiment_id:
+            raise ConfigError(
+                f"this experiment is another one there ({experiment.experiment_id}, not "
+                f"{job.experiment_id}). Install the same version of attrib on all nodes."
+            )
+        by_id = {question.question_id: question for question in experiment.bucketing.dataset}
+        arm = replace(job.arm, questions=tuple(by_id[one] for one in job.question_ids))
+        runner = Runner(working, experiment, job.settings, job.command)
+        with working.watched():
+            if arm.role is Role.IMPORTED:
+                assert job.settings.import_arm is not None
+                runner.measure_imported(arm, job.settings.import_arm)
+            else:
+                runner.run(arm)
+    return runner.grading_summaries
 
 
 class _WorkingStore(Store):
@@ -163,7 +172,12 @@ class _WorkingStore(Store):
             kind, _, rest = name.partition("/")
             if kind == CHECKPOINTS:
                 self._storage.pull(name, checkpoints_of(self) / rest)
+        self._saved = self._changed(checkpoints_of(self))
         return rows.status
+
+    def in_storage(self, text: str) -> str:
+        """Return a message in which checkpoints lie where they are still found afterwards."""
+        return text.replace(str(checkpoints_of(self)), self._storage.below(CHECKPOINTS).url)
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -205,6 +219,8 @@ class _WorkingStore(Store):
         self._push(models_of(self), MODELS)
         rows = take_rows(self, self._arm_id, self._known_verdicts)
         if rows is not None:
+            if rows.status == "failed":
+                rows = rows.with_detail(f"On {self._node}: {self.in_storage(rows.detail)}")
             rows_file = self.path.with_name(ROWS)
             save_rows(rows, rows_file)
             self._storage.push(rows_file, ROWS)

@@ -41,7 +41,7 @@ class AttributeSettings(ArmsSettings):
     held_out: int | None = Field(default=None, ge=1)
     """Number of held-out questions; by default all that the arm was evaluated on."""
     target: Target = Target.LOG_PROBABILITY
-    single: int = Field(default=32, ge=0)
+    single: int = Field(default=8, ge=0)
     """Held-out questions towards which questions are scored one by one as well."""
     rank: int = Field(default=32, ge=0)
     """Rows of a projection; 0: gradients are not projected."""

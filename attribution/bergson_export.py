@@ -4,8 +4,7 @@ bergson (EleutherAI, checked against 2.5.1) reads rows with a prompt, a completi
 takes for `--reward_column` the rewards of rows with the same prompt as one group; `input_ids` and
 `labels`, where they are there, spare it the tokenizing, so that it sees the tokens that were drawn.
 Owns two files: the rollouts drawn before training, and the held-out questions with their first
-accepted answer, for its queries. Rollouts of training itself are not kept, so that these are the
-policy gradients at the base.
+accepted answer, for its queries. With rollouts of the base these are policy gradients at the base.
 """
 
 from collections.abc import Sequence

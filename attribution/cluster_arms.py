@@ -26,6 +26,7 @@ from attrib.attribution.runs import models_of
 from attrib.attribution.settings import AblateSettings, Vllm
 from attrib.attribution.storage import Storage
 from attrib.attribution.trainers import TRL
+from attrib.attribution.trl_checks import read_launch
 from attrib.cluster import (
     LOCAL,
     Cluster,
@@ -96,6 +97,7 @@ def run_on_cluster(
     base = [arm for arm in arms if arm.role is Role.BASE]
     others = [arm for arm in arms if arm.role is not Role.BASE]
     with connected(settings) as cluster, track("Arms", len(arms), "arms") as advance:
+        _refuse_too_few_gpus(cluster, settings)
         say(f"{len(arms)} arms on {cluster} …")
         driver = _Driver(store, experiment, settings, storage, cluster, command)
         for part in filter(None, (base, others)):
@@ -283,6 +285,22 @@ def _refuse_what_nodes_cannot_do(store: Store, settings: AblateSettings) -> None
         raise ConfigError(
             "--trl-vllm server draws for one arm at a time, whose weights it holds. Give "
             "--workers 1, or --trl-vllm colocate."
+        )
+
+
+def _refuse_too_few_gpus(cluster: Cluster, settings: AblateSettings) -> None:
+    """Refuse to give an arm fewer GPUs than its processes train on.
+
+    Raises:
+        ConfigError: with the number that it needs.
+    """
+    if settings.trainer != TRL or not cluster.gpus:
+        return
+    processes = read_launch(settings).processes
+    if processes > cluster.gpus:
+        raise ConfigError(
+            f"{settings.accelerate_config} trains with {processes} processes, and an arm is given "
+            f"{cluster.gpus:g} GPU. Give it as many: --gpus-per-worker {processes}"
         )
 
 

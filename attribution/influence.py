@@ -49,6 +49,8 @@ from attrib.store import Transaction
 
 PROJECTED = "held-out, projected"
 """What the score towards all held-out questions is stored under, from projected gradients."""
+LARGEST_DIFFERENCE = 0.05
+"""Of two norms of the same gradient, relative: what rounding makes of them stays far below."""
 CLIP_OFFSET = 1e-6  # torch's clip_grad_norm_ divides by the norm and this
 
 Gradient = tuple[torch.Tensor, ...]
@@ -68,8 +70,7 @@ class Scoring:
         target: what is differentiated of them.
         projection: of gradients.
         gradients_at: the file in which held-out gradients wait.
-        ledger: of every visit the run made the first time, its question, its right rollouts and
-            all that were graded.
+        norms: of the batches' gradients the first time, by update.
     """
 
     methods: tuple[ScoreMethod, ...]
@@ -77,7 +78,7 @@ class Scoring:
     target: Target
     projection: Projection
     gradients_at: Path
-    ledger: Mapping[int, tuple[object, ...]]
+    norms: Mapping[int, float]
 
 
 class ScoringTrainer(Trainer):
@@ -198,27 +199,16 @@ class ScoringTrainer(Trainer):
     def _record(
         self, transaction: Transaction, batch: Batch, update: Update, seconds: float
     ) -> None:
-        """Store a batch with its scores, if it went as it did the first time."""
-        for visit in batch.visits:
-            first = self._scoring.ledger.get(visit.number)
-            right_G = visit.group.correct_G
-            again = (visit.question.question_id, int(right_G.sum()), len(right_G))
-            if first != again:
-                raise DivergenceError(_describe_divergence(visit.number, first, again))
+        """Store a batch with its scores, if its gradient is that of the first time."""
+        step, norm = self._position.step, update.norm
+        first = self._scoring.norms.get(step, 0.0) if batch.used is not None else norm
+        if abs(norm - first) > LARGEST_DIFFERENCE * max(norm, first):
+            raise DivergenceError(
+                f"The run cannot be repeated here: the gradient of update {step} has the norm "
+                f"{norm:.4g}, and had {first:.4g}. The model's weights or the version of attrib "
+                "may be others. Score an arm that is trained here: attrib ablate --db FILE"
+            )
         super()._record(transaction, batch, update, seconds)
         if self._scores:
             transaction.append("visit_scores", pl.concat(self._scores))
             self._scores = []
-
-
-def _describe_divergence(
-    number: int, first: tuple[object, ...] | None, again: tuple[object, ...]
-) -> str:
-    was = "question {} with {} of {} rollouts right".format(*first) if first else "not made"
-    return (
-        f"The run cannot be repeated here: visit {number} was {was}, and is now question "
-        f"{again[0]} with {again[1]} of {again[2]}. Another machine, number of threads, "
-        "--tokens-at-once or version of torch rounds otherwise; an arm of --cluster had one thread "
-        "a core of its worker (OMP_NUM_THREADS=1 attrib attribute …). Use those of the arm, or "
-        "score one that is trained here: attrib ablate --db FILE"
-    )

@@ -1,10 +1,11 @@
 """The ledger: what every training run did, written as it happens.
 
-Owns the rows of `training_runs`, `updates` and `visits`. A batch and what it cost become visible
-together, so that a run killed at any instant shows its true cost, and a run that goes on from a
-checkpoint makes again exactly what is forgotten here.
+Owns the rows of `training_runs`, `updates`, `visits` and `visit_rollouts`. A batch and what it cost
+become visible together, so that a run killed at any instant shows its true cost, and a run that
+goes on from a checkpoint makes again exactly what is forgotten here.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,8 +43,18 @@ _POSITION = """
            (SELECT count(*) FROM visits WHERE arm_id = $arm_id AND step <= $step) AS visit
     FROM updates WHERE arm_id = $arm_id AND step <= $step
 """
+_DRAWN = pl.Schema(
+    [
+        ("arm_id", pl.String()),
+        ("visit", pl.Int64()),
+        ("text", pl.String()),
+        ("token_ids", pl.List(pl.Int32)),
+        ("correct", pl.Boolean()),
+        ("draws", pl.Int32()),
+    ]
+)
 _WITH_STEPS = ("updates", "milestones", "evaluations")
-_WITH_VISITS = ("visits", "visit_scores")
+_WITH_VISITS = ("visits", "visit_rollouts", "visit_scores")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,7 @@ class Visit:
         group: what it gave.
         rollouts: how many were drawn for it, ungraded ones included; 0 for stored ones.
         is_informative: whether a gradient can be taken from it.
+        texts: of the group's completions, where they were drawn for this visit.
     """
 
     number: int
@@ -63,6 +75,7 @@ class Visit:
     group: Group
     rollouts: int
     is_informative: bool
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +204,21 @@ def record_batch(
     }
     if visits:
         transaction.append("visits", pl.DataFrame(visits))
+    drawn = [row for visit in batch.visits for row in _drawn_rows(arm, visit)]
+    if drawn:
+        transaction.append("visit_rollouts", pl.DataFrame(drawn, _DRAWN, orient="row"))
     if batch.used is not None:
         transaction.append("updates", pl.DataFrame([row]))
     set_cost(transaction, arm, position)
+
+
+def _drawn_rows(arm: Arm, visit: Visit) -> list[tuple[object, ...]]:
+    """Return the distinct rollouts of a visit, in the order in which they were first drawn."""
+    group = visit.group
+    drawn = zip(visit.texts, group.completions, group.correct_G.tolist(), strict=False)
+    return [
+        (arm.arm_id, visit.number, *rollout, draws) for rollout, draws in Counter(drawn).items()
+    ]
 
 
 def record_milestone(

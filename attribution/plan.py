@@ -24,6 +24,7 @@ FINISHED = ("done", "exhausted")
 PROBED_VISITS = 2
 PROBED_QUESTIONS = 8
 BYTES_PER_EVALUATION = 200  # a row of the store, compressed
+BYTES_PER_ROLLOUT = 20  # of training, distinct ones kept once a visit
 STATE_COPIES = 3  # weights and two moments
 
 
@@ -226,8 +227,10 @@ def _estimate_kept(
     if probe is None:
         return None
     copies = {Keep.NONE: 0, Keep.LAST: 1, Keep.ALL: len(evaluation.at)}[settings.keep]
-    trained = sum(run.forecast is not None for run in owed)
-    return _rows(owed, evaluation) * BYTES_PER_EVALUATION + trained * copies * probe.weight_bytes
+    forecasts = [run.forecast for run in owed if run.forecast is not None]
+    answers = _rows(owed, evaluation) * BYTES_PER_EVALUATION
+    drawn = sum(round(expected.rollouts) for expected in forecasts) * BYTES_PER_ROLLOUT
+    return answers + drawn + len(forecasts) * copies * probe.weight_bytes
 
 
 def _estimate_disk(

@@ -1,8 +1,9 @@
 """Replay: train an arm once more, from the base, to score what its visits did.
 
-A run is a function of its settings, its seed and its questions, so that it can be repeated; visits
-are held against the ledger as they are made. The replay has a study file and a checkpoint of its
-own beside the study, goes on after a kill, and leaves the scores in the study and nothing else.
+The ledger holds what every visit drew, so that nothing is drawn again, and another machine, which
+rounds otherwise, makes the same updates to rounding. The norms of their gradients are held against
+the ledger as they are made. The replay has a study file and a checkpoint of its own beside the
+study, goes on after a kill, and leaves the scores in the study and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,16 +24,21 @@ from attrib.attribution.projection import Projection
 from attrib.attribution.runs import Runner
 from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.scores import Scores, relation_name
+from attrib.attribution.visits import RecordedRollouts
 from attrib.config import content_hash
 from attrib.data.questions import Question
-from attrib.errors import ConfigError
+from attrib.errors import ConfigError, DataError
 from attrib.progress import say
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
 from attrib.store import Store
 
-_LEDGER = """
-    SELECT visit, question_id, correct, rollouts FROM visits WHERE arm_id = $arm_id ORDER BY visit
+_LEDGER = "SELECT step, gradient_norm FROM updates WHERE arm_id = $arm_id"
+_LOST = """
+    SELECT count(*) FROM visits LEFT JOIN (
+        SELECT arm_id, visit, sum(draws) AS kept FROM visit_rollouts GROUP BY ALL
+    ) USING (arm_id, visit)
+    WHERE arm_id = $arm_id AND coalesce(kept, 0) != rollouts
 """
 _SCORED = """
     SELECT visit, question_id, evaluated_on, score FROM visit_scores
@@ -62,9 +68,10 @@ def replay(
 
     Raises:
         ConfigError: the arm was trained in a way that is not scored.
+        DataError: the ledger lacks rollouts of it.
         DivergenceError: the run does not go as it went the first time.
     """
-    _refuse_what_is_not_scored(arm)
+    _refuse_what_is_not_scored(store, arm)
     folder = Path(f"{store.path}.replays")
     name = f"{arm.arm_id}-{content_hash([sorted(methods), params])}"
     scratch, checkpoint = Store(folder / f"{name}.duckdb"), folder / f"{name}.safetensors"
@@ -72,11 +79,12 @@ def replay(
     projection = Projection(policy.trained, int(str(params["rank"])))
     asked = _ask(responder, held_out, int(str(params["single"])))
     _say_memory(policy, projection, asked, methods)
-    rows = store.read(_LEDGER, arm_id=arm.arm_id)
     count = int(str(params["checkpoints"]))
+    first = runner.make_run(arm, policy, responder)
     run = replace(
-        runner.make_run(arm, policy, responder),
+        first,
         store=scratch,
+        source=RecordedRollouts(store, responder, arm, first.settings.group_size),
         checkpoint=checkpoint,
         evaluate_at=tuple(place / count for place in range(1, count)),
     )
@@ -86,19 +94,14 @@ def replay(
         target=Target(str(params["target"])),
         projection=projection,
         gradients_at=folder / f"{name}.gradients",
-        ledger={visit: tuple(rest) for visit, *rest in rows.iter_rows()},
+        norms=dict(store.read(_LEDGER, arm_id=arm.arm_id).iter_rows()),
     )
     try:
         with scratch.writing("attrib attribute"):
             with scratch.transaction() as transaction:
                 mark_running(transaction, arm)
-            outcome = ScoringTrainer(run, scoring).train()
-        if outcome.position.visit != len(rows):
-            raise DivergenceError(
-                f"The run cannot be repeated here: it ended after {outcome.position.visit} visits, "
-                f"and had {len(rows)} the first time. Train it here: attrib ablate --db FILE"
-            )
-    except DivergenceError:  # what was rounded otherwise is nothing to go on from
+            ScoringTrainer(run, scoring).train()
+    except DivergenceError:  # what is otherwise is nothing to go on from
         clean_up(store, arm)
         raise
     places = [HELD_OUT, *asked.parts]
@@ -117,7 +120,7 @@ def clean_up(store: Store, arm: Arm) -> None:
         folder.rmdir()
 
 
-def _refuse_what_is_not_scored(arm: Arm) -> None:
+def _refuse_what_is_not_scored(store: Store, arm: Arm) -> None:
     for name, scored in {"method": "grpo", "trainer": "native", "inner_epochs": 1}.items():
         if arm.params.get(name) != scored:
             raise ConfigError(
@@ -125,6 +128,12 @@ def _refuse_what_is_not_scored(arm: Arm) -> None:
                 f"{arm.params.get(name)}; gradients are scored with {scored} only. Choose another "
                 "arm with --arm, or methods without gradients, such as --method visits."
             )
+    if store.read(_LOST, arm_id=arm.arm_id).item():
+        raise DataError(
+            f"The study does not hold what the arm {arm.arm_id} drew: an older version trained it. "
+            "Train another seed, and choose it with --arm; or methods without gradients, such as "
+            "--method visits."
+        )
 
 
 def _ask(responder: Responder[TreeEngine], held_out: Sequence[Question], single: int) -> HeldOut:

@@ -48,7 +48,7 @@ from attrib.attribution.objective import (
 )
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import Fill, Method, Schedule, TrainSettings
-from attrib.attribution.visits import FreshRollouts, StoredGroups, visits_from
+from attrib.attribution.visits import Source, StoredGroups, visits_from
 from attrib.errors import TrainingError
 from attrib.progress import track
 from attrib.sampling.verdicts import Verdicts
@@ -90,7 +90,7 @@ class Run:
     store: Store
     arm: Arm
     policy: Policy
-    source: FreshRollouts | StoredGroups
+    source: Source
     verdicts: Verdicts
     settings: TrainSettings
     longest: int
@@ -321,13 +321,8 @@ class Trainer:
     ) -> None:
         for visit, gradient in zip(used, gradients, strict=True):
             if not np.isfinite(gradient.loss):
-                question = visit.question
-                self._stop(
-                    step,
-                    f"the loss of question {question.question_id} ({question.text!r}) is "
-                    f"{gradient.loss}",
-                    inner,
-                )
+                which = f"question {visit.question.question_id} ({visit.question.text!r})"
+                self._stop(step, f"the loss of {which} is {gradient.loss}", inner)
 
     def _stop(self, step: int, reason: str, inner: int) -> NoReturn:
         if inner == 0 and self._run.policy.is_finite():  # later, weights have begun to move

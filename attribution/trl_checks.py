@@ -14,6 +14,7 @@ from pathlib import Path
 from attrib.attribution.arms import Arm
 from attrib.attribution.budget import Budget, BudgetKind
 from attrib.attribution.settings import AblateSettings, Fill, Method, TrainSettings, Vllm
+from attrib.cluster import LOCAL, NONE
 from attrib.errors import ConfigError, first_line, missing_extra
 from attrib.roles import Role
 from attrib.sampling.models import Dtype
@@ -184,6 +185,8 @@ def _refuse_vllm(settings: AblateSettings) -> None:
         )
     if mode is Vllm.NONE:
         return
+    if settings.cluster not in (None, NONE, LOCAL):
+        return  # every node looks for itself
     if settings.device.startswith("cpu") or not _has_cuda():
         raise ConfigError(
             f"--trl-vllm {mode} needs CUDA, where weights are handed to vLLM; leave it out here."

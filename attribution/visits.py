@@ -1,4 +1,4 @@
-"""Where the groups of a visit come from: fresh rollouts, stored ones, or accepted answers.
+"""Where the groups of a visit come from: fresh rollouts, recorded or stored ones, answers.
 
 Every method learns from groups of completions; this is the one place where methods differ in what
 they learn from. Fresh rollouts go through the same engine, grader and verdict cache as sampling.
@@ -32,6 +32,10 @@ _GRADED = """
     WHERE sample_set_id = $sample_set_id AND grader = $grader AND rollout < $k
       AND verdict IN ('correct', 'incorrect') AND list_contains($question_ids, question_id)
     ORDER BY question_id, rollout
+"""
+_RECORDED = """
+    SELECT visit, token_ids, correct FROM visit_rollouts, generate_series(1, draws)
+    WHERE arm_id = $arm_id AND visit >= $first AND visit < $end ORDER BY visit, rowid
 """
 
 
@@ -92,25 +96,49 @@ class FreshRollouts:
             zip(questions, drawn, verdicts, strict=True), start=first
         ):
             prompt = self.responder.prompt(question).token_ids
-            group = _make_group(question, prompt, rollouts, judged)
-            visits.append(Visit(number, question, group, len(rollouts), group.has_both))
+            graded = [
+                (rollout, verdict is Verdict.CORRECT)
+                for rollout, verdict in zip(rollouts, judged, strict=True)
+                if verdict in (Verdict.CORRECT, Verdict.INCORRECT)
+            ]
+            group = Group(
+                question.question_id,
+                prompt,
+                tuple(rollout.token_ids for rollout, _ in graded),
+                np.array([is_correct for _, is_correct in graded], dtype=np.bool_),
+            )
+            texts = tuple(rollout.text for rollout, _ in graded)
+            visits.append(Visit(number, question, group, len(rollouts), group.has_both, texts))
         return visits
 
 
-def _make_group(
-    question: Question,
-    prompt: tuple[int, ...],
-    rollouts: Sequence[Rollout],
-    verdicts: Sequence[Verdict],
-) -> Group:
-    """Return the group of the rollouts that could be graded."""
-    kept = [
-        (rollout.token_ids, verdict is Verdict.CORRECT)
-        for rollout, verdict in zip(rollouts, verdicts, strict=True)
-        if verdict in (Verdict.CORRECT, Verdict.INCORRECT)
-    ]
-    correct = np.array([is_correct for _, is_correct in kept], dtype=np.bool_)
-    return Group(question.question_id, prompt, tuple(token_ids for token_ids, _ in kept), correct)
+class RecordedRollouts:
+    """The rollouts of a run that has been made, as the ledger holds them."""
+
+    def __init__(
+        self, store: Store, responder: Responder[TreeEngine], arm: Arm, group_size: int
+    ) -> None:
+        """Look visits up by number; each drew `group_size` rollouts, ungraded ones included."""
+        self.rollouts_per_visit, self._responder = group_size, responder
+        self._store, self._arm_id = store, arm.arm_id
+
+    def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
+        """Make the visits number `first`, `first` + 1, … of the run again."""
+        rows = self._store.read(
+            _RECORDED, arm_id=self._arm_id, first=first, end=first + len(questions)
+        )
+        by_visit = {int(visit): part for (visit,), part in rows.group_by(["visit"])}
+        visits = []
+        for number, question in enumerate(questions, start=first):
+            part = by_visit.get(number, rows.clear())
+            group = Group(
+                question.question_id,
+                self._responder.prompt(question).token_ids,
+                tuple(tuple(token_ids) for token_ids in part["token_ids"].to_list()),
+                part["correct"].to_numpy().astype(np.bool_),
+            )
+            visits.append(Visit(number, question, group, self.rollouts_per_visit, group.has_both))
+        return visits
 
 
 class StoredGroups:
@@ -165,6 +193,9 @@ class StoredGroups:
             tuple(group.completions[place] for place in kept),
             group.correct_G[kept],
         )
+
+
+Source = FreshRollouts | RecordedRollouts | StoredGroups
 
 
 def accepted_answers(
@@ -235,7 +266,7 @@ def make_source(
     settings: TrainSettings,
     sample_set_id: str,
     k: int,
-) -> FreshRollouts | StoredGroups:
+) -> Source:
     """Return what the arm's method learns from."""
     if settings.method is Method.GRPO:
         return FreshRollouts(policy, responder, verdicts, settings.group_size, arm.seed)

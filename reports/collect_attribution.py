@@ -11,6 +11,7 @@ from attrib.reports.records_attribution import (
     CurvePoint,
     MethodValidation,
     ScoredQuestion,
+    ShownVisit,
 )
 from attrib.reports.values import Estimate
 from attrib.store import Store
@@ -19,6 +20,9 @@ SHOWN = (
     *("tracin", "tracin-adam", "similarity", "difficulty"),
     *("visits", "rewarded", "random"),
 )
+
+MOST = 2
+"""Answers shown of a visit."""
 
 _METHODS = """
     SELECT method, attributions.params::VARCHAR AS params, list(arm_id ORDER BY arm_id) AS arm_ids,
@@ -41,8 +45,17 @@ _SCORES = """
     GROUP BY question_id ORDER BY score DESC, question_id
 """
 _VISITS = """
-    SELECT question_id, step, correct, rollouts FROM visits
-    WHERE arm_id = $arm_id ORDER BY question_id, visit
+    WITH answers AS (
+        SELECT visit, text, correct, sum(draws)::INTEGER AS draws FROM visit_rollouts
+        WHERE arm_id = $arm_id GROUP BY visit, text, correct
+        QUALIFY row_number() OVER (PARTITION BY visit ORDER BY sum(draws) DESC, text) <= $most
+    )
+    SELECT question_id, step, visits.correct, rollouts,
+           list((text, answers.correct, draws) ORDER BY draws DESC, text)
+               FILTER (text IS NOT NULL) AS most
+    FROM visits LEFT JOIN answers USING (visit)
+    WHERE arm_id = $arm_id GROUP BY visits.visit, question_id, step, visits.correct, rollouts
+    ORDER BY question_id, visits.visit
 """
 _VALIDATIONS = """
     SELECT method, scores_id, measure, value, low, high, subsets, questions FROM validations
@@ -68,9 +81,12 @@ def collect_attribution(store: Store, experiment_id: str, bucketing_id: str) -> 
     if method is None:
         return None
     arm_ids = found[method]["arm_ids"]
-    visits: dict[str, list[tuple[int, int, int]]] = {}
-    for question_id, *visit in store.read(_VISITS, arm_id=arm_ids[0]).iter_rows():
-        visits.setdefault(question_id, []).append((visit[0], visit[1], visit[2]))
+    visits: dict[str, list[ShownVisit]] = {}
+    for question_id, step, correct, rollouts, most in store.read(
+        _VISITS, arm_id=arm_ids[0], most=MOST
+    ).iter_rows():
+        answers = tuple(tuple(one.values()) for one in most or ())
+        visits.setdefault(question_id, []).append(ShownVisit(step, correct, rollouts, answers))
     shown = {
         name: identify_scores([(arm_id, row["params"]) for arm_id in row["arm_ids"]])
         for name, row in found.items()

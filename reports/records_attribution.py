@@ -6,6 +6,17 @@ from attrib.reports.values import Estimate
 
 
 @dataclass(frozen=True, slots=True)
+class ShownVisit:
+    """What a visit drew."""
+
+    step: int
+    correct: int
+    rollouts: int
+    most: tuple[tuple[str, bool, int], ...]
+    """The most frequent answers, whether they are right, and how often they came."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScoredQuestion:
     """A training question with its score, and its visits in the first of the scored arms."""
 
@@ -15,8 +26,7 @@ class ScoredQuestion:
     n: int
     correct: int
     """Of n rollouts before training."""
-    visits: tuple[tuple[int, int, int], ...]
-    """Update, right rollouts and rollouts of each visit."""
+    visits: tuple[ShownVisit, ...]
 
 
 @dataclass(frozen=True, slots=True)

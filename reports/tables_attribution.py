@@ -10,7 +10,12 @@ from statistics import fmean
 import numpy as np
 
 from attrib.analysis.buckets import Bucket
-from attrib.reports.records_attribution import Attribution, CurvePoint, ScoredQuestion
+from attrib.reports.records_attribution import (
+    Attribution,
+    CurvePoint,
+    ScoredQuestion,
+    ShownVisit,
+)
 from attrib.reports.tables import Column, Kind, Table, make_table
 from attrib.reports.text import (
     UNKNOWN,
@@ -74,7 +79,8 @@ def tabulate_questions(questions: Sequence[ScoredQuestion], caption: str) -> Tab
             Column("Bucket", Kind.LABEL),
             "Score",
             "Right before",
-            Column("Right rollouts at its visits, first arm"),
+            "Right rollouts at its visits, first arm",
+            Column("What it drew most: first and last visit", Kind.QUOTE),
         ],
         [
             (
@@ -83,20 +89,35 @@ def tabulate_questions(questions: Sequence[ScoredQuestion], caption: str) -> Tab
                 significant(one.score),
                 f"{count(one.correct)} of {count(one.n)}",
                 _list_visits(one.visits),
+                _list_answers(one.visits),
             )
             for one in questions
         ],
     )
 
 
-def _list_visits(visits: Sequence[tuple[int, int, int]]) -> str:
+def _list_visits(visits: Sequence[ShownVisit]) -> str:
     """Return `2, 7, 15 of 16`: the right rollouts of each visit, in their order."""
     if not visits:
         return UNKNOWN
-    shown = ", ".join(count(correct) for _, correct, _ in visits[:12])
+    shown = ", ".join(count(visit.correct) for visit in visits[:12])
     more = " …" if len(visits) > 12 else ""
-    sizes = {rollouts for _, _, rollouts in visits}
+    sizes = {visit.rollouts for visit in visits}
     return f"{shown}{more} of {count(sizes.pop())}" if len(sizes) == 1 else shown + more
+
+
+def _list_answers(visits: Sequence[ShownVisit]) -> str:
+    """Return `update 2: Paris ✓ 9, Lyon 4 → update 7: Paris ✓ 16`, as far as it is known."""
+    known = [visit for visit in visits if visit.most]
+    return " → ".join(map(_show_visit, dict.fromkeys(known[:1] + known[-1:]))) or UNKNOWN
+
+
+def _show_visit(visit: ShownVisit) -> str:
+    answers = [
+        f"{show(text.strip(), 40)}{' ✓' * is_right} {count(draws)}"
+        for text, is_right, draws in visit.most
+    ]
+    return f"update {visit.step}: {', '.join(answers)}"
 
 
 def tabulate_ends(found: Attribution) -> list[Table]:

@@ -147,7 +147,7 @@ def test_an_older_study_is_migrated_and_keeps_its_rows(store: Store) -> None:
     with store.writing("attrib test"):
         pass
     versions = store.read("SELECT version FROM schema_migrations ORDER BY version")["version"]
-    assert versions.to_list() == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert versions.to_list() == list(range(1, 11))
     assert store.read("SELECT * FROM visits").row(0) == ("arm", 1, "q1", 16, 3, True, 0.5, None)
     assert store.read("SELECT text, logprob FROM evaluations").row(0) == ("a", None)
     assert store.read("SELECT * FROM effects").is_empty()  # estimated anew by the next ablation

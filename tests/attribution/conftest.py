@@ -47,6 +47,7 @@ SHORT: dict[str, object] = {
 TABLES = {
     "updates": "SELECT * EXCLUDE (seconds) FROM updates ORDER BY arm_id, step",
     "visits": "SELECT * FROM visits ORDER BY arm_id, visit",
+    "visit_rollouts": "SELECT * FROM visit_rollouts ORDER BY arm_id, visit, rowid",
     "evaluations": "SELECT * FROM evaluations ORDER BY ALL",
     "milestones": "SELECT * EXCLUDE (seconds) FROM milestones ORDER BY arm_id, fraction",
     "masses": "SELECT * FROM masses ORDER BY arm_id, question_id",

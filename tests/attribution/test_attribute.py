@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,26 @@ from attrib.attribution.validation import ValidateSettings, validate
 from attrib.cli import app
 from attrib.errors import ConfigError, DataError, TrainingError
 from attrib.reports.render import write_report
+from attrib.reports.text import show
+from attrib.sampling.responder import Responder
 from attrib.store import Store
 
 Connect = Callable[[Path], Store]
 CPU = {"device": "cpu"}
 TRAINING, HELD_OUT, SEEDS = 30, 12, 2
+SCORING = {**CPU, "single": HELD_OUT}
+SHOWN_ROLLOUT = """
+    SELECT step, text, visit_rollouts.correct, sum(draws)::INTEGER AS draws FROM visit_rollouts
+    JOIN visits USING (arm_id, visit)
+    JOIN (
+        SELECT min(arm_id) AS arm_id, question_id FROM question_scores
+        WHERE method = 'tracin' AND evaluated_on = 'held-out'
+        GROUP BY question_id ORDER BY avg(score) DESC, question_id LIMIT 1
+    ) USING (arm_id, question_id)
+    GROUP BY visit, step, text, visit_rollouts.correct
+    ORDER BY visit DESC, sum(draws) DESC, text LIMIT 1
+"""
+"""What the question with the highest score drew most at its last visit."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +69,7 @@ def scored(
     """Score them by all methods."""
     path = tmp_path_factory.mktemp("scored") / "study.duckdb"
     store = connect(Path(shutil.copy(trained, path)))
-    summary = attribute(store, AttributeSettings(**CPU))
+    summary = attribute(store, AttributeSettings(**SCORING))
     store.close()  # type: ignore[attr-defined]
     return path, summary
 
@@ -124,7 +140,7 @@ def test_the_error_of_the_projection_is_known(
             assert 0.5 < one.projection_r <= 1.0
         else:
             assert one.projection_r is None
-    whole = attribute(store, AttributeSettings(**CPU, method=("tracin",), rank=0, arm=""))
+    whole = attribute(store, AttributeSettings(**SCORING, method=("tracin",), rank=0, arm=""))
     [method] = whole.methods
     assert method.projection_r is None, "nothing is projected"
     before = next(one for one in scored[1].methods if one.method is ScoreMethod.TRACIN)
@@ -173,10 +189,10 @@ def test_the_summary_lists_both_ends_and_the_buckets(
 
 def test_scores_that_are_there_are_not_made_again(store: Store, no_training: None) -> None:
     before = store.read("SELECT * FROM attributions ORDER BY ALL")
-    attribute(store, AttributeSettings(**CPU))
+    attribute(store, AttributeSettings(**SCORING))
     assert store.read("SELECT * FROM attributions ORDER BY ALL").equals(before)
     with pytest.raises(AssertionError, match="a run is repeated"):
-        attribute(store, AttributeSettings(**CPU, checkpoints=1))
+        attribute(store, AttributeSettings(**SCORING, checkpoints=1))
 
 
 def test_a_replay_leaves_the_ledger_as_it_was(store: Store, trained: Path) -> None:
@@ -198,7 +214,7 @@ def test_a_killed_replay_goes_on(
         if next(left, None) is None:
             raise KeyboardInterrupt
 
-    settings = AttributeSettings(**CPU, method=GRADIENT_METHODS)
+    settings = AttributeSettings(**SCORING, method=GRADIENT_METHODS)
     with monkeypatch.context() as patched:
         patched.setattr(ScoringTrainer, "_record", stop)
         with pytest.raises(KeyboardInterrupt):
@@ -215,10 +231,46 @@ def test_a_run_that_cannot_be_repeated_is_refused(
 ) -> None:
     other = open_store("other.duckdb", trained)
     with other.writing("attrib test"), other.transaction() as transaction:
-        transaction.execute("UPDATE visits SET correct = correct + 1 WHERE visit = 5")
-    with pytest.raises(TrainingError, match=r"cannot be repeated here: visit 5 was"):
-        attribute(other, AttributeSettings(**CPU, method=("tracin",)))
+        transaction.execute("UPDATE updates SET gradient_norm = 2 * gradient_norm WHERE step = 3")
+    with pytest.raises(TrainingError, match=r"cannot be repeated here: the gradient of update 3"):
+        attribute(other, AttributeSettings(**SCORING, method=("tracin",)))
     assert other.read("SELECT count(*) FROM attributions").item() == 0
+    assert not Path(f"{other.path}.replays").exists()
+
+
+def test_a_run_whose_rollouts_are_not_kept_is_not_scored(
+    trained: Path, open_store: Callable[..., Store]
+) -> None:
+    other = open_store("other.duckdb", trained)
+    with other.writing("attrib test"), other.transaction() as transaction:
+        transaction.execute("DELETE FROM visit_rollouts WHERE visit = 5 AND NOT correct")
+    with pytest.raises(DataError, match=r"does not hold what the arm \w+ drew.*--method visits"):
+        attribute(other, AttributeSettings(**SCORING, method=("tracin",)))
+
+
+def test_the_ledger_holds_what_every_visit_drew(trained: Path) -> None:
+    rows = Store(trained).read(
+        "SELECT arm_id, visit, rollouts, visits.correct, sum(draws)::BIGINT AS drawn, "
+        "sum(draws) FILTER (visit_rollouts.correct)::BIGINT AS right_ones, "
+        "count(*) = count(DISTINCT token_ids) AS are_distinct "
+        "FROM visits JOIN visit_rollouts USING (arm_id, visit) GROUP BY ALL"
+    )
+    assert len(rows)
+    assert rows["drawn"].to_list() == rows["rollouts"].to_list()
+    assert rows["right_ones"].fill_null(0).to_list() == rows["correct"].to_list()
+    assert rows["are_distinct"].all()
+
+
+def test_a_replay_draws_nothing(
+    trained: Path, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("rollouts are drawn")
+
+    monkeypatch.setattr(Responder, "respond", refuse)
+    other = open_store("other.duckdb", trained)
+    attribute(other, AttributeSettings(**SCORING, method=("tracin",)))
+    assert other.read("SELECT count(*) FROM attributions").item() == SEEDS
 
 
 def test_without_an_arm_there_is_nothing_to_score(
@@ -226,9 +278,9 @@ def test_without_an_arm_there_is_nothing_to_score(
 ) -> None:
     empty = open_store("empty.duckdb", bucketed)
     with pytest.raises(DataError, match=r"no full arm. Type: attrib ablate"):
-        attribute(empty, AttributeSettings(**CPU))
+        attribute(empty, AttributeSettings(**SCORING))
     with pytest.raises(DataError, match="no finished arm whose id begins with 'zz'"):
-        attribute(store, AttributeSettings(**CPU, arm="zz"))
+        attribute(store, AttributeSettings(**SCORING, arm="zz"))
 
 
 def test_other_ways_of_training_are_not_scored(
@@ -239,8 +291,8 @@ def test_other_ways_of_training_are_not_scored(
     other = open_store("sft.duckdb", bucketed)
     ablate_shortly(other, method="sft", budget="updates=1")
     with pytest.raises(ConfigError, match=r"was trained with --method sft; .* with grpo only"):
-        attribute(other, AttributeSettings(**CPU))
-    attribute(other, AttributeSettings(**CPU, method=("visits", "difficulty")))
+        attribute(other, AttributeSettings(**SCORING))
+    attribute(other, AttributeSettings(**SCORING, method=("visits", "difficulty")))
 
 
 def test_pairs_without_a_row_count_as_zero(store: Store) -> None:
@@ -257,7 +309,7 @@ def test_pairs_without_a_row_count_as_zero(store: Store) -> None:
 def test_arms_scored_with_other_settings_are_not_averaged(store: Store) -> None:
     [first, *_] = store.read("SELECT DISTINCT arm_id FROM attributions ORDER BY ALL")["arm_id"]
     settings = {"method": ("tracin",), "checkpoints": 1, "arm": first}
-    attribute(store, AttributeSettings(**CPU, **settings))
+    attribute(store, AttributeSettings(**SCORING, **settings))
     with pytest.raises(DataError, match="not all with the same settings"):
         validate(store, ValidateSettings(**CPU, method=("tracin",)))
 
@@ -386,11 +438,14 @@ def test_the_report_shows_scores_and_what_retraining_says(store: Store, tmp_path
     page = (tmp_path / "after.html").read_text()
     assert 'id="attribution"' in page
     assert "The 8 highest scores" in page
+    [(step, text, is_right, draws)] = store.read(SHOWN_ROLLOUT).iter_rows()
+    shown = f"update {step}: {show(text.strip(), 40)}{' ✓' * is_right} {draws}"
+    assert escape(shown) in page
     assert "Linear datamodel scores, 95" in page
-    attribute(store, AttributeSettings(**CPU, method=("difficulty",), held_out=5))
+    attribute(store, AttributeSettings(**SCORING, method=("difficulty",), held_out=5))
     write_report(store, tmp_path / "again.html")
     assert "Linear datamodel scores, 95" in (tmp_path / "again.html").read_text()
-    attribute(store, AttributeSettings(**CPU, method=("tracin",), target="reward"))
+    attribute(store, AttributeSettings(**SCORING, method=("tracin",), target="reward"))
     write_report(store, tmp_path / "anew.html")
     assert "has not been checked" in (tmp_path / "anew.html").read_text(), "of these scores"
     assert "With only, and without, the highest scores" in page

@@ -3,6 +3,8 @@
 `make test-scale` has the real one.
 """
 
+import json
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +20,12 @@ from attrib.attribution import ablate as ablation
 from attrib.attribution import arm_task, cluster_arms, running, runs, trainer
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.arm_rows import load_rows, put_rows, save_rows, take_rows
+from attrib.attribution.arms import Arm
 from attrib.attribution.cluster_arms import find_storage
 from attrib.attribution.experiment import set_up
 from attrib.attribution.settings import AblateSettings
 from attrib.cluster import Cluster, ClusterSettings
-from attrib.errors import ConfigError, ModelError
+from attrib.errors import ConfigError, ModelError, TrainingError
 from attrib.roles import Role
 from attrib.store import Store
 
@@ -240,7 +243,10 @@ def test_arms_that_fail_leave_the_others_alone(
     assert summary.failed == ("full, seed 0",)
     statuses = dict(study.read("SELECT role, status FROM arms").iter_rows())
     assert statuses == {"base": "done", "full": "failed", "only": "done"}
-    assert "full, seed 0 failed: Stopped at update 1: the loss" in capsys.readouterr().err
+    said = f"On {platform.node()} (01234567): Stopped at update 1: the loss"
+    assert f"full, seed 0 failed: {said}" in capsys.readouterr().err
+    [detail] = study.read("SELECT detail FROM arms WHERE status = 'failed'")["detail"]
+    assert detail.startswith(said)
     repaired = ablate_shortly(study, cluster="local")  # the cause is gone
     assert (repaired.trained, repaired.reused, repaired.failed) == (1, 2, ())
     assert not any(Path(f"{study.path}.arms").iterdir())
@@ -256,7 +262,34 @@ def test_what_a_node_cannot_do_is_said_of_its_arm(
     summary = ablate_shortly(study, cluster="local")
     assert summary.failed == ("full, seed 0", "only never-correct, seed 0")
     details = set(study.read("SELECT detail FROM arms WHERE status = 'failed'")["detail"])
-    assert details == {"on its node, OSError: no space left on device"}
+    assert details == {f"On {platform.node()} (01234567), OSError: no space left on device"}
+
+
+def test_what_a_node_says_of_its_files_names_where_they_can_be_found(
+    study: Store, ablate_shortly: Ablate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: runs.Runner, arm: Arm) -> None:
+        log = self._checkpoint_of(arm).with_suffix(".trl") / "log.txt"
+        log.parent.mkdir(parents=True)
+        log.write_text("all of it", encoding="utf-8")
+        raise TrainingError(f"All it wrote is in {log}. Look there.")
+
+    monkeypatch.setattr(runs.Runner, "_train_and_measure", fail)
+    ablate_shortly(study, cluster="local")
+    for detail in study.read("SELECT detail FROM arms WHERE status = 'failed'")["detail"]:
+        log = Path(detail.partition("All it wrote is in ")[2].removesuffix(". Look there."))
+        assert log.read_text(encoding="utf-8") == "all of it"
+
+
+def test_an_arm_is_not_given_fewer_gpus_than_its_processes_train_on(tmp_path: Path) -> None:
+    file = tmp_path / "four.json"
+    kind = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU"}
+    file.write_text(json.dumps({**kind, "num_processes": 4, "mixed_precision": "no"}))
+    settings = AblateSettings(trainer="trl", accelerate_config=file)
+    with pytest.raises(ConfigError, match=r"4 processes, .* 1 GPU\. .*: --gpus-per-worker 4"):
+        cluster_arms._refuse_too_few_gpus(Cluster(1, 1.0, 1.0, 1, 1), settings)
+    for gpus in (0.0, 4.0):
+        cluster_arms._refuse_too_few_gpus(Cluster(1, 1.0, gpus, 1, 1), settings)
 
 
 def test_a_base_that_cannot_be_measured_ends_everything(

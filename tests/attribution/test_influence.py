@@ -1,5 +1,6 @@
 """Scores of visits on a linear policy, whose gradients are written out by hand in numpy."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,7 +115,7 @@ def score(
         target: Target = Target.LOG_PROBABILITY,
         stop_at: int | None = None,
         name: str = "replay",
-        changed: dict[int, tuple[str, int, int]] | None = None,
+        norms: dict[int, float] | None = None,
         **changes: object,
     ) -> pl.DataFrame:
         settings = TrainSettings(
@@ -132,13 +133,6 @@ def score(
         arm = Arm("full", Role.FULL, questions, {"method": "grpo"}, seed=3)
         policy = make_policy(Bigram(), has_reference=settings.kl > 0)
         store, source = open_store(f"{name}.duckdb"), Epochs(len(names), stop_at)
-        ledger = {
-            visit.number: (visit.question.question_id, int(visit.group.correct_G.sum()), 4)
-            for visit in Epochs(len(names)).visit(
-                0,
-                [q for e in range(updates) for q in training_order(arm, e)],
-            )
-        }
         groups = {
             f"question={one}": Group(
                 one, (2, prompt), answers, np.ones(len(answers), dtype=np.bool_)
@@ -151,7 +145,7 @@ def score(
             target=target,
             projection=Projection(policy.trained, rank),
             gradients_at=tmp_path / f"{name}.gradients",
-            ledger={**ledger, **(changed or {})},
+            norms=norms or dict.fromkeys(range(1, updates + 1), math.nan),  # not held against
         )
         with store.writing("attrib test"):
             begin_run(store, arm, "attrib attribute")
@@ -174,12 +168,6 @@ def score(
         return store.read("SELECT * FROM visit_scores ORDER BY visit, method, evaluated_on")
 
     return run
-
-
-def training_order(arm: Arm, epoch: int) -> Sequence[Question]:
-    from attrib.attribution.arms import visit_order
-
-    return visit_order(arm.questions, arm.seed, epoch)
 
 
 def softmax(row: Array) -> Array:
@@ -364,17 +352,20 @@ def test_gradients_that_are_gone_are_not_replaced_by_others(
         score(("a", "b"))
 
 
-def test_a_run_that_goes_otherwise_is_refused(score: Score) -> None:
-    with pytest.raises(TrainingError, match=r"visit 5 was question a with 3 of 4 .* now question"):
-        score(("a", "b"), changed={5: ("a", 3, 4)})
-
-
-def test_a_rollout_that_was_not_graded_the_first_time_is_noticed(score: Score) -> None:
-    visit = Epochs(2).visit(0, [make_question("a"), make_question("b")])[0]
-    right = int(visit.group.correct_G.sum())
-    first = {0: ("a", right, 3), 1: ("b", right, 3)}
-    with pytest.raises(TrainingError, match=r"of 3 rollouts right, and is now .* of 4"):
-        score(("a", "b"), changed=first)
+def test_a_run_that_goes_otherwise_is_refused(
+    score: Score, open_store: Callable[..., Store]
+) -> None:
+    first = score(("a", "b"), name="first")
+    rows = open_store("first.duckdb").read("SELECT step, gradient_norm FROM updates")
+    norms: dict[int, float] = dict(rows.iter_rows())
+    rounded = {step: 1.01 * norm for step, norm in norms.items()}
+    assert score(("a", "b"), name="again", norms=rounded).equals(first)
+    with pytest.raises(TrainingError, match=r"cannot be repeated here: the gradient of update 3"):
+        score(("a", "b"), name="otherwise", norms={**norms, 3: 1.1 * norms[3]})
+    kept = open_store("otherwise.duckdb").read("SELECT max(step) AS last FROM updates")
+    assert kept["last"].item() == 2
+    with pytest.raises(TrainingError, match=r"the gradient of update 4 .*, and had 0\."):
+        score(("a", "b"), name="longer", norms={step: norms[step] for step in (1, 2, 3)})
 
 
 @pytest.mark.parametrize("lora", [0, 4])

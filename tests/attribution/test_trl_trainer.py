@@ -140,6 +140,14 @@ def test_vllm_is_taken_in_the_versions_that_trl_works_with(
             refuse_unfit(settings)
 
 
+def test_vllm_is_looked_for_where_it_would_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trl_checks, "_has_cuda", lambda: False)
+    refuse_unfit(settings_of(trl_vllm="colocate", device="auto", cluster="auto"))
+    for cluster in (None, "local", "none"):
+        with pytest.raises(ConfigError, match="needs CUDA"):
+            refuse_unfit(settings_of(trl_vllm="colocate", device="auto", cluster=cluster))
+
+
 def write_config(folder: Path, **changes: object) -> Path:
     file = folder / "accelerate.json"
     plain = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU"}

@@ -42,6 +42,7 @@ TABLES = {
     "arms": "SELECT * EXCLUDE (wall_seconds) FROM arms ORDER BY arm_id, role",
     "updates": "SELECT * EXCLUDE (seconds) FROM updates ORDER BY arm_id, step",
     "visits": "SELECT * FROM visits ORDER BY arm_id, visit",
+    "visit_rollouts": "SELECT * FROM visit_rollouts ORDER BY arm_id, visit, rowid",
     "milestones": "SELECT * EXCLUDE (seconds) FROM milestones ORDER BY arm_id, fraction",
     "evaluations": "SELECT * FROM evaluations ORDER BY ALL",
     "masses": "SELECT * FROM masses ORDER BY ALL",
