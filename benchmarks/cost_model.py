@@ -90,8 +90,9 @@ class Study:
 
     @property
     def gigabytes(self) -> float:
-        """Return the size of the study file: rollouts, and the answers of all runs."""
-        rollouts = self.questions * 128 * BYTES_PER_ROLLOUT
+        """Return the size of the study file: rollouts, and rollouts and answers of all runs."""
+        trained_on = self.updates * self.groups * self.draws * self.group_size
+        rollouts = (self.questions * 128 + self.runs * trained_on) * BYTES_PER_ROLLOUT
         return (rollouts + self.runs * self.answers * BYTES_PER_EVALUATION) / 1e9
 
     def times(self, factor: int) -> "Study":
