@@ -264,6 +264,16 @@ class Store:
     def _connected(
         self, *, read_only: bool, path: Path | None = None
     ) -> Iterator[duckdb.DuckDBPyConnection]:
+        with _interruptible():
+            connection = self._connect(path or self.path, read_only=read_only)
+            try:
+                yield connection
+            except duckdb.Error as error:
+                raise self._cannot("be used", error) from error
+            finally:
+                connection.close()
+
+    def _connect(self, path: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         connect = tenacity.retry(
             retry=tenacity.retry_if_exception(_is_busy),
             stop=tenacity.stop_after_delay(self._wait_seconds),
@@ -271,7 +281,7 @@ class Store:
             reraise=True,
         )(duckdb.connect)
         try:
-            connection = connect(str(path or self.path), read_only=read_only)
+            connection = connect(str(path), read_only=read_only)
             confine(connection, self.path)
         except duckdb.Error as error:
             if _is_busy(error):
@@ -281,16 +291,18 @@ class Store:
                     "Close what has it open (a DuckDB shell?) and try again."
                 ) from error
             raise self._cannot("be opened", error) from error
-        try:
-            yield connection
-        except RuntimeError as error:
-            if "Query interrupted" in str(error):  # how DuckDB reports Ctrl-C during a statement
-                raise KeyboardInterrupt from error
-            raise
-        except duckdb.Error as error:
-            raise self._cannot("be used", error) from error
-        finally:
-            connection.close()
+        return connection
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn what DuckDB makes of a Ctrl-C during a statement, however short, into one."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "Query interrupted" in str(error):
+            raise KeyboardInterrupt from error
+        raise
 
 
 @cache

@@ -428,6 +428,22 @@ def test_an_interruption_inside_a_statement_is_an_interruption(store: Store) -> 
     assert store.read(COUNT).item() == 0
 
 
+def test_an_interruption_while_a_study_is_opened_is_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.writing("attrib test"):
+        pass
+
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Query interrupted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("attrib.store.confine", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            store.read(COUNT)
+    assert store.read(COUNT).item() == 0
+
+
 def test_a_missing_study_names_the_command_that_makes_one(store: Store) -> None:
     with pytest.raises(StoreError, match=rf"no study at {store.path}.*attrib sample --db"):
         store.read("SELECT 1")
