@@ -5,10 +5,12 @@ cluster is asked for, and by the two modules that give it work, never before. It
 own progress, warnings and dashboard stay away, and it reports to nobody.
 """
 
+import atexit
 import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -89,6 +91,8 @@ def connected(settings: ClusterSettings) -> Iterator[Cluster]:
     """
     assert settings.cluster is not None
     ray = import_ray()
+    atexit.unregister(_end_silently)
+    atexit.register(_end_silently)
     with ExitStack() as stack:
         if not ray.is_initialized():
             # Ray tells of lost nodes there, whatever it is asked; commands print when all is done.
@@ -137,6 +141,12 @@ def describe_loss(error: BaseException) -> str:
     if isinstance(cause, BaseException):
         return f"on its node, {type(cause).__name__}: {first_line(cause)}"
     return f"its process died: {first_line(error)}"
+
+
+def _end_silently() -> None:
+    """Close stderr: Ray holds objects of DuckDB beyond the interpreter's end, which says so."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _start(ray: Any, address: str) -> None:
