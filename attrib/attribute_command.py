@@ -81,7 +81,7 @@ def attribute(
     ] = None,
     single: Annotated[
         int, typer.Option(help="Of these, scored towards one by one as well.", **GRADIENTS)
-    ] = 32,
+    ] = 8,
     target: Annotated[
         str, typer.Option(help="log-probability of the accepted answers, or reward.", **GRADIENTS)
     ] = "log-probability",
