@@ -74,7 +74,7 @@ def attribute(
     show: Annotated[int, typer.Option(help="Questions to print from either end.")] = 5,
     checkpoints: Annotated[
         int, typer.Option(help="How often held-out gradients are taken.", **GRADIENTS)
-    ] = 3,
+    ] = 2,
     held_out: Annotated[
         int | None,
         typer.Option(help="Held-out questions; default: those evaluated.", **GRADIENTS),

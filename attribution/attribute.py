@@ -36,7 +36,7 @@ class AttributeSettings(ArmsSettings):
 
     method: tuple[ScoreMethod, ...] = ()
     """By which questions are scored; none stands for all."""
-    checkpoints: int = Field(default=3, ge=1)
+    checkpoints: int = Field(default=2, ge=1)
     """How often held-out gradients are taken, the base included."""
     held_out: int | None = Field(default=None, ge=1)
     """Number of held-out questions; by default all that the arm was evaluated on."""

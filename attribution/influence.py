@@ -17,6 +17,9 @@ a score is one draw of a random quantity; training gradients are taken at every 
 held-out questions at checkpoints only; η_t carries the clipping; momentum is ignored, which moves
 an effect to later updates but hardly changes its size.
 
+Visits go through the model one by one, so that one pass gives the batch's gradient and the parts of
+it; parts that have no room in memory until Adam's second moment is known are computed again.
+
 The score towards the mean of all held-out questions is exact; those towards relations and single
 questions use projected gradients. That towards the mean is kept in both ways, so that the error of
 the projection is known.
@@ -41,10 +44,12 @@ from attrib.attribution.held_out_gradients import (
     save_gradients,
 )
 from attrib.attribution.ledger import Batch, Update, Visit, record_milestone
+from attrib.attribution.objective import TreeLoss
 from attrib.attribution.projection import Projection
 from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.trainer import Outcome, Run, Trainer
 from attrib.errors import StoreError, TrainingError
+from attrib.sampling.tree import free_memory
 from attrib.store import Transaction
 
 PROJECTED = "held-out, projected"
@@ -53,7 +58,15 @@ LARGEST_DIFFERENCE = 0.05
 """Of two norms of the same gradient, relative: what rounding makes of them stays far below."""
 CLIP_OFFSET = 1e-6  # torch's clip_grad_norm_ divides by the norm and this
 
+SHARE_OF_FREE_MEMORY = 0.5  # that the parts of a batch's gradient may take
+
 Gradient = tuple[torch.Tensor, ...]
+
+
+def has_room(run: Run) -> bool:
+    """Tell whether the parts of a batch's gradient find room in memory together."""
+    needed = run.settings.groups * sum(weight.nbytes for weight in run.policy.trained.values())
+    return needed <= SHARE_OF_FREE_MEMORY * free_memory(run.policy.module.device)
 
 
 class DivergenceError(TrainingError):
@@ -93,6 +106,8 @@ class ScoringTrainer(Trainer):
         self._scoring = scoring
         self._gradients: HeldOutGradients | None = None
         self._scores: list[pl.DataFrame] = []
+        self._keeps_parts = has_room(run)
+        self._parts: dict[int, Gradient] = {}  # of the batch's gradient, by place
 
     def train(self) -> Outcome:
         """Repeat the run; `Trainer.train` says more.
@@ -141,27 +156,47 @@ class ScoringTrainer(Trainer):
         clipping = min(1.0, self._settings.max_gradient_norm / (norm + CLIP_OFFSET))
         [group] = self._optimizer.param_groups
         rate = -float(group["lr"]) * clipping
-        preconditioners = {
-            method: self._second_moment_scale() if method is ScoreMethod.TRACIN_ADAM else None
-            for method in scoring.methods
-        }
+        has_adam = ScoreMethod.TRACIN_ADAM in scoring.methods
+        scale = self._second_moment_scale() if has_adam else ()
         for place, gradient in self._visit_gradients(used):
-            for method, scale in preconditioners.items():
-                scaled = gradient if scale is None else torch._foreach_mul(gradient, scale)
+            for method in sorted(scoring.methods):  # tracin first
+                if method is ScoreMethod.TRACIN_ADAM:
+                    torch._foreach_mul_(gradient, scale)
                 exact = sum(
                     torch.dot(a.reshape(-1), b.reshape(-1))
-                    for a, b in zip(scaled, held_out.mean, strict=True)
+                    for a, b in zip(gradient, held_out.mean, strict=True)
                 )
-                score_M = held_out.projected_MD @ scoring.projection.project(scaled)
+                score_M = held_out.projected_MD @ scoring.projection.project(gradient)
                 scores = (rate * score_M).tolist()
                 self._scores.append(self._to_rows(method, used[place], rate * float(exact), scores))
 
+    def _make_loss(self, used: Sequence[Visit], at_once: int) -> TreeLoss:
+        """Return the loss of a batch, in a forward for each visit."""
+        return super()._make_loss(used, at_once=1)
+
+    def _differentiate(self, places: Sequence[int], loss: torch.Tensor) -> None:
+        if not self._keeps_parts:
+            super()._differentiate(places, loss)
+            return
+        [place] = places
+        self._parts[place] = self._gradient_of(loss)
+        for weight, part in zip(self._trained.values(), self._parts[place], strict=True):
+            weight.grad = part.clone() if weight.grad is None else weight.grad.add_(part)
+
     def _visit_gradients(self, used: Sequence[Visit]) -> Iterator[tuple[int, Gradient]]:
-        """Yield the place of each visit that takes part, and its part of the batch's gradient."""
+        """Yield the place of each visit that takes part, and its part of the batch's gradient.
+
+        A part may be changed by whoever takes it.
+        """
+        for place in list(self._parts):
+            yield place, self._parts.pop(place)
+        if not self._keeps_parts:
+            for [place], loss_F in self._make_loss(used, at_once=1).losses():
+                yield place, self._gradient_of(loss_F.sum())
+
+    def _gradient_of(self, loss: torch.Tensor) -> Gradient:
         weights = list(self._trained.values())
-        for places, loss_F in self._make_loss(used, at_once=1).losses():
-            [place] = places
-            yield place, torch.autograd.grad(loss_F.sum(), weights, materialize_grads=True)
+        return torch.autograd.grad(loss, weights, materialize_grads=True)
 
     def _second_moment_scale(self) -> Gradient:
         """Return 1 / (sqrt(v̂) + ε) of every weight, with v̂ as the coming step will use it."""

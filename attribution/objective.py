@@ -14,7 +14,7 @@ steps on the same batch, are clipped against it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -121,6 +121,14 @@ def token_weights(
     return weights
 
 
+Differentiate = Callable[[Sequence[int], torch.Tensor], None]
+
+
+def add_gradient(places: Sequence[int], loss: torch.Tensor) -> None:
+    """Add the gradient of a loss to the parameters' `.grad`."""
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 class TreeLoss(ABC):
     """The loss of one batch; `backward` adds its gradient to the parameters' `.grad`."""
 
@@ -135,11 +143,15 @@ class TreeLoss(ABC):
         self._places = [place for place, takes in enumerate(taking_part) if takes]
         self._forests = list(plant([groups[place] for place in self._places], at_once))
 
-    def backward(self) -> list[GroupGradient]:
-        """Run the passes; return what each group of the batch contributed, in its order."""
+    def backward(self, differentiate: Differentiate = add_gradient) -> list[GroupGradient]:
+        """Run the passes; return what each group of the batch contributed, in its order.
+
+        Args:
+            differentiate: adds the gradient of each forward's loss, of the groups at these places.
+        """
         gradients = [NO_GRADIENT] * self._groups
         for forest, (places, loss_F) in zip(self._forests, self.losses(), strict=True):
-            loss_F.sum().backward()  # type: ignore[no-untyped-call]
+            differentiate(places, loss_F.sum())
             for place_in_forest, (place, loss) in enumerate(
                 zip(places, loss_F.detach().tolist(), strict=True)
             ):

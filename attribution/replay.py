@@ -17,13 +17,19 @@ from attrib.attribution.arms import Arm
 from attrib.attribution.effect import HELD_OUT
 from attrib.attribution.groups import Group
 from attrib.attribution.held_out_gradients import HeldOut, Target, as_group
-from attrib.attribution.influence import PROJECTED, DivergenceError, Scoring, ScoringTrainer
+from attrib.attribution.influence import (
+    PROJECTED,
+    DivergenceError,
+    Scoring,
+    ScoringTrainer,
+    has_room,
+)
 from attrib.attribution.ledger import mark_running
-from attrib.attribution.policy import Policy
 from attrib.attribution.projection import Projection
 from attrib.attribution.runs import Runner
 from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.scores import Scores, relation_name
+from attrib.attribution.trainer import Run
 from attrib.attribution.visits import RecordedRollouts
 from attrib.config import content_hash
 from attrib.data.questions import Question
@@ -78,7 +84,6 @@ def replay(
     policy, responder = runner.load_base()
     projection = Projection(policy.trained, int(str(params["rank"])))
     asked = _ask(responder, held_out, int(str(params["single"])))
-    _say_memory(policy, projection, asked, methods)
     count = int(str(params["checkpoints"]))
     first = runner.make_run(arm, policy, responder)
     run = replace(
@@ -88,6 +93,7 @@ def replay(
         checkpoint=checkpoint,
         evaluate_at=tuple(place / count for place in range(1, count)),
     )
+    _say_memory(run, projection, asked, methods)
     scoring = Scoring(
         methods=tuple(methods),
         held_out=asked,
@@ -149,10 +155,11 @@ def _ask(responder: Responder[TreeEngine], held_out: Sequence[Question], single:
 
 
 def _say_memory(
-    policy: Policy, projection: Projection, held_out: HeldOut, methods: Sequence[ScoreMethod]
+    run: Run, projection: Projection, held_out: HeldOut, methods: Sequence[ScoreMethod]
 ) -> None:
-    weights = sum(weight.numel() for weight in policy.trained.values())
-    whole = 2 + 2 * (ScoreMethod.TRACIN_ADAM in methods)  # of a visit, of the held-out mean; Adam's
+    weights = sum(weight.numel() for weight in run.policy.trained.values())
+    parts = run.settings.groups if has_room(run) else 1
+    whole = parts + 1 + (ScoreMethod.TRACIN_ADAM in methods)  # the held-out mean, Adam's moment
     kept = len(held_out.names)
     megabytes = (kept * projection.size * 4 + projection.nbytes) / 1e6
     say(

@@ -45,6 +45,7 @@ from attrib.attribution.objective import (
     PolicyGradient,
     Preference,
     TreeLoss,
+    add_gradient,
 )
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import Fill, Method, Schedule, TrainSettings
@@ -276,6 +277,10 @@ class Trainer:
             self._stop(position.step, "the weights after it are not finite", inner)
         return first
 
+    def _differentiate(self, places: Sequence[int], loss: torch.Tensor) -> None:
+        """Add the gradient of a forward's loss, of the visits at these places of the batch."""
+        add_gradient(places, loss)
+
     def _before_step(self, used: Sequence[Visit], norm: float) -> None:
         """Look at the clipped gradient of a batch, of this norm before; here there is no need."""
 
@@ -308,7 +313,7 @@ class Trainer:
 
     def _run_backward(self, loss: TreeLoss, step: int) -> list[GroupGradient]:
         try:
-            return loss.backward()
+            return loss.backward(self._differentiate)
         except torch.OutOfMemoryError as error:
             raise TrainingError(
                 f"The device ran out of memory at update {step}. Lower --tokens-at-once (now "

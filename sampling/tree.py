@@ -87,14 +87,18 @@ class TreeEngine:
         )
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes of a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    import psutil  # type: ignore[import-untyped]
+
+    return int(psutil.virtual_memory().available)
+
+
 def default_live_nodes(module: "PreTrainedModel", max_new_tokens: int) -> int:
     """Return how many nodes a step may run, so that a share of the free memory suffices."""
-    if module.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(module.device)
-    else:
-        import psutil  # type: ignore[import-untyped]
-
-        free = psutil.virtual_memory().available
+    free = free_memory(module.device)
     config = module.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

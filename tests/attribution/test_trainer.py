@@ -539,11 +539,11 @@ def test_a_loss_that_is_no_number_names_its_question_and_keeps_what_was_before(
     broken = order[4]  # of two groups an update, it is in the third
     real, passes = PolicyGradient.backward, Counter[int]()
 
-    def backward(self: PolicyGradient) -> list[GroupGradient]:
+    def backward(self: PolicyGradient, *arguments: object) -> list[GroupGradient]:
         passes[0] += 1
         if passes[0] == 3 * inner_epochs:
             break_question(self._policy, 5 + broken)
-        return real(self)
+        return real(self, *arguments)  # type: ignore[arg-type]
 
     settings = {"budget": "updates=4", "inner_epochs": inner_epochs}
     with monkeypatch.context() as patch:
@@ -580,7 +580,7 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(
 def test_a_full_device_is_a_failed_run_with_advice(
     train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(self: PolicyGradient) -> list[GroupGradient]:
+    def fail(self: PolicyGradient, *arguments: object) -> list[GroupGradient]:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(PolicyGradient, "backward", fail)
