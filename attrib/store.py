@@ -282,7 +282,11 @@ class Store:
         )(duckdb.connect)
         try:
             connection = connect(str(path), read_only=read_only)
-            confine(connection, self.path)
+            try:
+                confine(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
         except duckdb.Error as error:
             if _is_busy(error):
                 held = self.holder() or "another program"

@@ -108,7 +108,10 @@ def save_rows(rows: ArmRows, path: Path) -> None:
 
 
 def load_rows(path: Path, arm_id: str) -> ArmRows:
-    """Return what `save_rows` has written."""
-    rows = take_rows(Store(path), arm_id)
+    """Return what `save_rows` has written, with another version of attrib perhaps."""
+    store = Store(path)
+    with store.writing("attrib ablate", create=False):  # brings the tables up to date
+        pass
+    rows = take_rows(store, arm_id)
     assert rows is not None, path
     return rows

@@ -294,10 +294,10 @@ def _refuse_too_few_gpus(cluster: Cluster, settings: AblateSettings) -> None:
     Raises:
         ConfigError: with the number that it needs.
     """
-    if settings.trainer != TRL or not cluster.gpus:
+    if settings.accelerate_config is None or not cluster.gpus or settings.device == "cpu":
         return
     processes = read_launch(settings).processes
-    if processes > cluster.gpus:
+    if processes > max(1.0, cluster.gpus):
         raise ConfigError(
             f"{settings.accelerate_config} trains with {processes} processes, and an arm is given "
             f"{cluster.gpus:g} GPU. Give it as many: --gpus-per-worker {processes}"

@@ -240,8 +240,8 @@ class ScoringTrainer(Trainer):
         if abs(norm - first) > LARGEST_DIFFERENCE * max(norm, first):
             raise DivergenceError(
                 f"The run cannot be repeated here: the gradient of update {step} has the norm "
-                f"{norm:.4g}, and had {first:.4g}. The model's weights or the version of attrib "
-                "may be others. Score an arm that is trained here: attrib ablate --db FILE"
+                f"{norm:.4g}, and had {first:.4g}. Another --device or precision may round so "
+                "differently. Choose an arm that was trained here: --arm"
             )
         super()._record(transaction, batch, update, seconds)
         if self._scores:

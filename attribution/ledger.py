@@ -215,7 +215,9 @@ def record_batch(
 def _drawn_rows(arm: Arm, visit: Visit) -> list[tuple[object, ...]]:
     """Return the distinct rollouts of a visit, in the order in which they were first drawn."""
     group = visit.group
-    drawn = zip(visit.texts, group.completions, group.correct_G.tolist(), strict=False)
+    if not visit.texts:
+        return []
+    drawn = zip(visit.texts, group.completions, group.correct_G.tolist(), strict=True)
     return [
         (arm.arm_id, visit.number, *rollout, draws) for rollout, draws in Counter(drawn).items()
     ]

@@ -17,7 +17,7 @@ from attrib.attribution.ledger import Visit
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import Method, TrainSettings
 from attrib.data.questions import Question
-from attrib.errors import DataError
+from attrib.errors import DataError, TrainingError
 from attrib.sampling.engine import Request, Rollout, in_order
 from attrib.sampling.grading import Verdict
 from attrib.sampling.randomness import derive_seed
@@ -36,6 +36,10 @@ _GRADED = """
 _RECORDED = """
     SELECT visit, token_ids, correct FROM visit_rollouts, generate_series(1, draws)
     WHERE arm_id = $arm_id AND visit >= $first AND visit < $end ORDER BY visit, rowid
+"""
+_VISITED = """
+    SELECT question_id FROM visits
+    WHERE arm_id = $arm_id AND visit >= $first AND visit < $end ORDER BY visit
 """
 
 
@@ -123,10 +127,19 @@ class RecordedRollouts:
         self._store, self._arm_id = store, arm.arm_id
 
     def visit(self, first: int, questions: Sequence[Question]) -> list[Visit]:
-        """Make the visits number `first`, `first` + 1, … of the run again."""
-        rows = self._store.read(
-            _RECORDED, arm_id=self._arm_id, first=first, end=first + len(questions)
-        )
+        """Make the visits number `first`, `first` + 1, … of the run again.
+
+        Raises:
+            TrainingError: the run visited other questions.
+        """
+        asked = {"arm_id": self._arm_id, "first": first, "end": first + len(questions)}
+        visited = self._store.read(_VISITED, **asked)["question_id"].to_list()
+        if visited != [question.question_id for question in questions]:
+            raise TrainingError(
+                f"The run cannot be repeated here: from visit {first} on it visited other "
+                "questions, or none. Was it trained by another version of attrib?"
+            )
+        rows = self._store.read(_RECORDED, **asked)
         by_visit = {int(visit): part for (visit,), part in rows.group_by(["visit"])}
         visits = []
         for number, question in enumerate(questions, start=first):

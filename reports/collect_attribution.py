@@ -46,13 +46,14 @@ _SCORES = """
 """
 _VISITS = """
     WITH answers AS (
-        SELECT visit, text, correct, sum(draws)::INTEGER AS draws FROM visit_rollouts
-        WHERE arm_id = $arm_id GROUP BY visit, text, correct
-        QUALIFY row_number() OVER (PARTITION BY visit ORDER BY sum(draws) DESC, text) <= $most
+        SELECT visit, trim(text) AS answer, correct, sum(draws)::INTEGER AS draws
+        FROM visit_rollouts
+        WHERE arm_id = $arm_id GROUP BY visit, answer, correct
+        QUALIFY row_number() OVER (PARTITION BY visit ORDER BY sum(draws) DESC, answer) <= $most
     )
     SELECT question_id, step, visits.correct, rollouts,
-           list((text, answers.correct, draws) ORDER BY draws DESC, text)
-               FILTER (text IS NOT NULL) AS most
+           list({'text': answer, 'is_right': answers.correct, 'draws': draws}
+                ORDER BY draws DESC, answer) FILTER (answer IS NOT NULL) AS most
     FROM visits LEFT JOIN answers USING (visit)
     WHERE arm_id = $arm_id GROUP BY visits.visit, question_id, step, visits.correct, rollouts
     ORDER BY question_id, visits.visit
@@ -85,7 +86,7 @@ def collect_attribution(store: Store, experiment_id: str, bucketing_id: str) -> 
     for question_id, step, correct, rollouts, most in store.read(
         _VISITS, arm_id=arm_ids[0], most=MOST
     ).iter_rows():
-        answers = tuple(tuple(one.values()) for one in most or ())
+        answers = tuple((one["text"], one["is_right"], one["draws"]) for one in most or ())
         visits.setdefault(question_id, []).append(ShownVisit(step, correct, rollouts, answers))
     shown = {
         name: identify_scores([(arm_id, row["params"]) for arm_id in row["arm_ids"]])

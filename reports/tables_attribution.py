@@ -29,6 +29,7 @@ from attrib.reports.text import (
 )
 
 LISTED = 8
+ISOLATE, END_OF_ISOLATE = "\u2068", "\u2069"  # an answer's direction of writing is its own
 MEASURES = {
     "gain": "gain in accuracy",
     "log-probability": "log-probability of accepted answers",
@@ -107,14 +108,14 @@ def _list_visits(visits: Sequence[ShownVisit]) -> str:
 
 
 def _list_answers(visits: Sequence[ShownVisit]) -> str:
-    """Return `update 2: Paris ✓ 9, Lyon 4 → update 7: Paris ✓ 16`, as far as it is known."""
+    """Return `update 2: “Paris” ✓ 9, “Lyon” 4 → update 7: “Paris” ✓ 16`, as far as it is known."""
     known = [visit for visit in visits if visit.most]
     return " → ".join(map(_show_visit, dict.fromkeys(known[:1] + known[-1:]))) or UNKNOWN
 
 
 def _show_visit(visit: ShownVisit) -> str:
     answers = [
-        f"{show(text.strip(), 40)}{' ✓' * is_right} {count(draws)}"
+        f"{ISOLATE}“{show(text, 40)}”{END_OF_ISOLATE}{' ✓' * is_right} {count(draws)}"
         for text, is_right, draws in visit.most
     ]
     return f"update {visit.step}: {', '.join(answers)}"

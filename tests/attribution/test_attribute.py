@@ -34,15 +34,16 @@ CPU = {"device": "cpu"}
 TRAINING, HELD_OUT, SEEDS = 30, 12, 2
 SCORING = {**CPU, "single": HELD_OUT}
 SHOWN_ROLLOUT = """
-    SELECT step, text, visit_rollouts.correct, sum(draws)::INTEGER AS draws FROM visit_rollouts
+    SELECT step, trim(text) AS text, visit_rollouts.correct, sum(draws)::INTEGER AS draws
+    FROM visit_rollouts
     JOIN visits USING (arm_id, visit)
     JOIN (
         SELECT min(arm_id) AS arm_id, question_id FROM question_scores
         WHERE method = 'tracin' AND evaluated_on = 'held-out'
         GROUP BY question_id ORDER BY avg(score) DESC, question_id LIMIT 1
     ) USING (arm_id, question_id)
-    GROUP BY visit, step, text, visit_rollouts.correct
-    ORDER BY visit DESC, sum(draws) DESC, text LIMIT 1
+    GROUP BY visit, step, trim(text), visit_rollouts.correct
+    ORDER BY visit DESC, sum(draws) DESC, trim(text) LIMIT 1
 """
 """What the question with the highest score drew most at its last visit."""
 
@@ -439,7 +440,7 @@ def test_the_report_shows_scores_and_what_retraining_says(store: Store, tmp_path
     assert 'id="attribution"' in page
     assert "The 8 highest scores" in page
     [(step, text, is_right, draws)] = store.read(SHOWN_ROLLOUT).iter_rows()
-    shown = f"update {step}: {show(text.strip(), 40)}{' ✓' * is_right} {draws}"
+    shown = f"update {step}: \u2068“{show(text, 40)}”\u2069{' ✓' * is_right} {draws}"
     assert escape(shown) in page
     assert "Linear datamodel scores, 95" in page
     attribute(store, AttributeSettings(**SCORING, method=("difficulty",), held_out=5))
