@@ -150,7 +150,8 @@ def score_arms(
             write_scores(store, arm.arm_id, params, scores)
             took = scores[gradient[0]].seconds
             say(f"{arm.name}: repeated and scored in {took:,.0f} s; it took {seconds:,.0f} s.")
-        clean_up(store, arm)  # also what a kill left after the scores were written
+        if not set(GRADIENT_METHODS).isdisjoint(settings.methods):
+            clean_up(store, arm)  # also what a kill left after the scores were written
         for method in settings.methods:
             if method in missing and method not in GRADIENT_METHODS:
                 one = score_by(method, store, arm, counts, held_out, load)

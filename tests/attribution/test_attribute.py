@@ -221,6 +221,9 @@ def test_a_killed_replay_goes_on(
         with pytest.raises(KeyboardInterrupt):
             attribute(killed, settings)
     assert killed.read("SELECT count(*) FROM visit_scores").item() == 0
+    begun = sorted(Path(f"{killed.path}.replays").iterdir())
+    attribute(killed, AttributeSettings(**SCORING, method=("difficulty",)))
+    assert sorted(Path(f"{killed.path}.replays").iterdir()) == begun, "it can still go on"
     attribute(killed, settings)
     for table in ("visit_scores", "question_scores", "pair_scores"):
         sql = f"FROM {table} WHERE method LIKE 'tracin%' ORDER BY ALL"
