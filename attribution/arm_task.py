@@ -108,22 +108,22 @@ def run_job(job: Job, node: str, tell: Tell) -> list[str]:
     Raises:
         AttribError: the run cannot be made here. A run that failed leaves a row that says so.
     """
-    with _scratch(job.arm_id) as folder:
-        if not job.storage.pull(SNAPSHOT, folder / SNAPSHOT):
-            raise StoreError(f"{job.storage.url} holds no {SNAPSHOT}. Is it there on every node?")
-        kept = job.storage.below(job.arm_id)
-        working = _WorkingStore(folder / SNAPSHOT, job.arm_id, kept, node, tell)
-        try:
-            return _run(job, working)
-        except AttribError as error:  # the node is named: it may be the one that fails every arm
-            error.args = (f"On {node}: {working.in_storage(str(error))}",)
-            raise
-        except Exception as error:
-            said = f"{type(error).__name__}: {working.in_storage(first_line(error))}"
-            raise TrainingError(f"On {node}, {said}") from error
+    try:
+        with _scratch(job.arm_id) as folder:
+            return _run(job, folder, node, tell)
+    except AttribError as error:  # the node is named: it may be the one that fails every arm
+        error.args = (f"On {node}: {error}",)
+        raise
+    except Exception as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        raise TrainingError(f"On {node}, {said}") from error
 
 
-def _run(job: Job, working: "_WorkingStore") -> list[str]:
+def _run(job: Job, folder: Path, node: str, tell: Tell) -> list[str]:
+    if not job.storage.pull(SNAPSHOT, folder / SNAPSHOT):
+        raise StoreError(f"{job.storage.url} holds no {SNAPSHOT}. Is it there on every node?")
+    kept = job.storage.below(job.arm_id)
+    working = _WorkingStore(folder / SNAPSHOT, job.arm_id, kept, node, tell)
     if working.restore() in FINISHED:
         return []
     with working.writing("attrib ablate", create=False):
@@ -175,10 +175,6 @@ class _WorkingStore(Store):
         self._saved = self._changed(checkpoints_of(self))
         return rows.status
 
-    def in_storage(self, text: str) -> str:
-        """Return a message in which checkpoints lie where they are still found afterwards."""
-        return text.replace(str(checkpoints_of(self)), self._storage.below(CHECKPOINTS).url)
-
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Report and save during the block, and everything at its end, also when it fails."""
@@ -220,7 +216,8 @@ class _WorkingStore(Store):
         rows = take_rows(self, self._arm_id, self._known_verdicts)
         if rows is not None:
             if rows.status == "failed":
-                rows = rows.with_detail(f"On {self._node}: {self.in_storage(rows.detail)}")
+                here, there = str(checkpoints_of(self)), self._storage.below(CHECKPOINTS).url
+                rows = rows.with_detail(f"On {self._node}: {rows.detail.replace(here, there)}")
             rows_file = self.path.with_name(ROWS)
             save_rows(rows, rows_file)
             self._storage.push(rows_file, ROWS)

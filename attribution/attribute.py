@@ -144,6 +144,10 @@ def score_arms(
     load = cache(lambda: runner.load_base()[1])
     for arm, seconds in zip(found.arms, found.seconds, strict=True):
         missing = params.keys() - known_methods(store, arm.arm_id, params)
+        for method in settings.methods:
+            if method in missing and method not in GRADIENT_METHODS:
+                one = score_by(method, store, arm, counts, held_out, load)
+                write_scores(store, arm.arm_id, params, {method: one})
         gradient = [method for method in GRADIENT_METHODS if method in missing]
         if gradient:
             scores = replay(store, runner, arm, gradient, held_out, params[gradient[0]])
@@ -152,10 +156,6 @@ def score_arms(
             say(f"{arm.name}: repeated and scored in {took:,.0f} s; it took {seconds:,.0f} s.")
         if not set(GRADIENT_METHODS).isdisjoint(settings.methods):
             clean_up(store, arm)  # also what a kill left after the scores were written
-        for method in settings.methods:
-            if method in missing and method not in GRADIENT_METHODS:
-                one = score_by(method, store, arm, counts, held_out, load)
-                write_scores(store, arm.arm_id, params, {method: one})
 
 
 def _params(bucketing_id: str, held_out: Sequence[Question], settings: AttributeSettings) -> Params:

@@ -294,7 +294,7 @@ def _refuse_too_few_gpus(cluster: Cluster, settings: AblateSettings) -> None:
     Raises:
         ConfigError: with the number that it needs.
     """
-    if settings.accelerate_config is None or not cluster.gpus or settings.device == "cpu":
+    if settings.trainer != TRL or not cluster.gpus or settings.device == "cpu":
         return
     processes = read_launch(settings).processes
     if processes > max(1.0, cluster.gpus):

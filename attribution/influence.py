@@ -84,6 +84,7 @@ class Scoring:
         projection: of gradients.
         gradients_at: the file in which held-out gradients wait.
         norms: of the batches' gradients the first time, by update.
+        keeps_parts: whether the visits' parts of a batch's gradient stay in memory together.
     """
 
     methods: tuple[ScoreMethod, ...]
@@ -92,6 +93,7 @@ class Scoring:
     projection: Projection
     gradients_at: Path
     norms: Mapping[int, float]
+    keeps_parts: bool
 
 
 class ScoringTrainer(Trainer):
@@ -106,7 +108,6 @@ class ScoringTrainer(Trainer):
         self._scoring = scoring
         self._gradients: HeldOutGradients | None = None
         self._scores: list[pl.DataFrame] = []
-        self._keeps_parts = has_room(run)
         self._parts: dict[int, Gradient] = {}  # of the batch's gradient, by place
 
     def train(self) -> Outcome:
@@ -175,7 +176,7 @@ class ScoringTrainer(Trainer):
         return super()._make_loss(used, at_once=1)
 
     def _differentiate(self, places: Sequence[int], loss: torch.Tensor) -> None:
-        if not self._keeps_parts:
+        if not self._scoring.keeps_parts:
             super()._differentiate(places, loss)
             return
         [place] = places
@@ -190,7 +191,7 @@ class ScoringTrainer(Trainer):
         """
         for place in list(self._parts):
             yield place, self._parts.pop(place)
-        if not self._keeps_parts:
+        if not self._scoring.keeps_parts:
             for [place], loss_F in self._make_loss(used, at_once=1).losses():
                 yield place, self._gradient_of(loss_F.sum())
 

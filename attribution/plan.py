@@ -24,7 +24,7 @@ FINISHED = ("done", "exhausted")
 PROBED_VISITS = 2
 PROBED_QUESTIONS = 8
 BYTES_PER_EVALUATION = 200  # a row of the store, compressed
-BYTES_PER_ROLLOUT = 20  # of training, distinct ones kept once a visit
+BYTES_PER_ROLLOUT = 29  # of training, at 12 tokens (benchmarks/RESULTS.md)
 STATE_COPIES = 3  # weights and two moments
 
 

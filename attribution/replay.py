@@ -93,7 +93,6 @@ def replay(
         checkpoint=checkpoint,
         evaluate_at=tuple(place / count for place in range(1, count)),
     )
-    _say_memory(run, projection, asked, methods)
     scoring = Scoring(
         methods=tuple(methods),
         held_out=asked,
@@ -101,7 +100,9 @@ def replay(
         projection=projection,
         gradients_at=folder / f"{name}.gradients",
         norms=dict(store.read(_LEDGER, arm_id=arm.arm_id).iter_rows()),
+        keeps_parts=has_room(run),
     )
+    _say_memory(run, scoring)
     try:
         with scratch.writing("attrib attribute"):
             with scratch.transaction() as transaction:
@@ -154,12 +155,13 @@ def _ask(responder: Responder[TreeEngine], held_out: Sequence[Question], single:
     )
 
 
-def _say_memory(
-    run: Run, projection: Projection, held_out: HeldOut, methods: Sequence[ScoreMethod]
-) -> None:
+def _say_memory(run: Run, scoring: Scoring) -> None:
+    held_out, projection = scoring.held_out, scoring.projection
     weights = sum(weight.numel() for weight in run.policy.trained.values())
-    parts = run.settings.groups if has_room(run) else 1
-    whole = parts + 1 + (ScoreMethod.TRACIN_ADAM in methods)  # the held-out mean, Adam's moment
+    parts = run.settings.groups if scoring.keeps_parts else 1
+    whole = (
+        parts + 1 + (ScoreMethod.TRACIN_ADAM in scoring.methods)
+    )  # the held-out mean, Adam's moment
     kept = len(held_out.names)
     megabytes = (kept * projection.size * 4 + projection.nbytes) / 1e6
     say(

@@ -4,6 +4,7 @@
 identity; `AblateSettings` adds which arms there are, how they are evaluated and what is kept.
 """
 
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -90,6 +91,17 @@ class TrainSettings(Settings):
     """Rank of the adapters; 0 trains all weights."""
     dtype: Dtype = Dtype.FLOAT32
     """Of the passes; weights and optimiser state stay float32."""
+
+    def rate_factor(self, progress: float) -> float:
+        """Return the learning rate at a share of the budget, as a share of its full value."""
+        if progress < self.warmup:
+            return progress / self.warmup
+        after = (progress - self.warmup) / (1.0 - self.warmup)
+        if self.schedule is Schedule.LINEAR:
+            return max(0.0, 1.0 - after)
+        if self.schedule is Schedule.COSINE:
+            return 0.5 * (1.0 + math.cos(math.pi * min(after, 1.0)))
+        return 1.0
 
 
 class Design(StrEnum):

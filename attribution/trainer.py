@@ -48,7 +48,7 @@ from attrib.attribution.objective import (
     add_gradient,
 )
 from attrib.attribution.policy import Policy
-from attrib.attribution.settings import Fill, Method, Schedule, TrainSettings
+from attrib.attribution.settings import Fill, Method, TrainSettings
 from attrib.attribution.visits import Source, StoredGroups, visits_from
 from attrib.errors import TrainingError
 from attrib.progress import track
@@ -344,7 +344,7 @@ class Trainer:
         end = self._budget.used(position)
         if self._budget.kind is BudgetKind.INFORMATIVE_GROUPS:  # known only afterwards
             end = min(start + self._settings.groups, total)
-        factor = rate_factor((start + end) / (2 * total), self._settings)
+        factor = self._settings.rate_factor((start + end) / (2 * total))
         for group in self._optimizer.param_groups:
             group["lr"] = self._settings.learning_rate * factor
 
@@ -371,18 +371,6 @@ class Trainer:
             f"{budget.used(position)} of {budget.total(self._questions)} {UNITS[budget.kind]} "
             f"within {spent}: {position.step} updates, {position.visit} visits"
         )
-
-
-def rate_factor(progress: float, settings: TrainSettings) -> float:
-    """Return the learning rate at a share of the budget, as a share of its full value."""
-    if progress < settings.warmup:
-        return progress / settings.warmup
-    after = (progress - settings.warmup) / (1.0 - settings.warmup)
-    if settings.schedule is Schedule.LINEAR:
-        return max(0.0, 1.0 - after)
-    if settings.schedule is Schedule.COSINE:
-        return 0.5 * (1.0 + math.cos(math.pi * min(after, 1.0)))
-    return 1.0
 
 
 def _first_used(visits: Sequence[Visit], fill: Fill, informative: int) -> tuple[Visit, ...]:

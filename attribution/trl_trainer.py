@@ -30,7 +30,7 @@ from attrib.attribution.ledger import (
     recorded_steps,
 )
 from attrib.attribution.settings import AblateSettings
-from attrib.attribution.trainer import Evaluate, Outcome, Run, rate_factor
+from attrib.attribution.trainer import Evaluate, Outcome, Run
 from attrib.attribution.trl_batch import DrawnBatch
 from attrib.attribution.trl_checks import count_updates, read_launch
 from attrib.attribution.trl_job import (
@@ -153,7 +153,7 @@ class TrlTrainer:
             prompts=prompts,
             order=[place_of[question.question_id] for question in visits],
             rates=[
-                settings.learning_rate * rate_factor((update + 0.5) / self._updates, settings)
+                settings.learning_rate * settings.rate_factor((update + 0.5) / self._updates)
                 for update in range(self._updates)
             ],
             inner_epochs=settings.inner_epochs,

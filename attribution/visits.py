@@ -144,12 +144,7 @@ class RecordedRollouts:
         visits = []
         for number, question in enumerate(questions, start=first):
             part = by_visit.get(number, rows.clear())
-            group = Group(
-                question.question_id,
-                self._responder.prompt(question).token_ids,
-                tuple(tuple(token_ids) for token_ids in part["token_ids"].to_list()),
-                part["correct"].to_numpy().astype(np.bool_),
-            )
+            group = _read_group(self._responder, question, part)
             visits.append(Visit(number, question, group, self.rollouts_per_visit, group.has_both))
         return visits
 
@@ -261,13 +256,18 @@ def stored_rollouts(
     groups = {}
     for question in questions:
         part = by_question.get(question.question_id, rows.clear())
-        groups[question.question_id] = Group(
-            question.question_id,
-            responder.prompt(question).token_ids,
-            tuple(tuple(token_ids) for token_ids in part["token_ids"].to_list()),
-            part["correct"].to_numpy().astype(np.bool_),
-        )
+        groups[question.question_id] = _read_group(responder, question, part)
     return groups
+
+
+def _read_group(responder: Responder[TreeEngine], question: Question, rows: pl.DataFrame) -> Group:
+    """Return the group of a question's stored rollouts."""
+    return Group(
+        question.question_id,
+        responder.prompt(question).token_ids,
+        tuple(tuple(token_ids) for token_ids in rows["token_ids"].to_list()),
+        rows["correct"].to_numpy().astype(np.bool_),
+    )
 
 
 def make_source(

@@ -18,6 +18,8 @@ BYTES_PER_STEP = 28
 writes all but the gradient."""
 BYTES_PER_ROLLOUT = 19.7
 """Of a study file (RESULTS.md, Store)."""
+BYTES_PER_TRAINED_ROLLOUT = 28.6
+"""Of what a run's visits drew (the same)."""
 BYTES_PER_EVALUATION = 200
 """The same, as the plan of an ablation counts it."""
 SAMPLES = 16
@@ -92,8 +94,9 @@ class Study:
     def gigabytes(self) -> float:
         """Return the size of the study file: rollouts, and rollouts and answers of all runs."""
         trained_on = self.updates * self.groups * self.draws * self.group_size
-        rollouts = (self.questions * 128 + self.runs * trained_on) * BYTES_PER_ROLLOUT
-        return (rollouts + self.runs * self.answers * BYTES_PER_EVALUATION) / 1e9
+        rollouts = self.questions * 128 * BYTES_PER_ROLLOUT
+        of_runs = trained_on * BYTES_PER_TRAINED_ROLLOUT + self.answers * BYTES_PER_EVALUATION
+        return (rollouts + self.runs * of_runs) / 1e9
 
     def times(self, factor: int) -> "Study":
         """Return a study of as many more questions, held-out ones and updates."""

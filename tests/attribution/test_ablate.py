@@ -510,7 +510,7 @@ def test_weights_stay_as_they_are_asked_to(
     assert plan.disk_bytes is not None
     rows = 2 * (HELD_OUT + TRAINING + HELD_OUT) + HELD_OUT
     drawn = sum(run.forecast.rollouts for run in plan.runs if run.forecast)
-    expected = 200 * rows + 20 * drawn
+    expected = 200 * rows + 29 * drawn
     assert plan.kept_bytes - sum(weights) == pytest.approx(expected, abs=20_000)
     model = Path(store.read("SELECT model FROM sample_sets").item()) / "model.safetensors"
     assert plan.disk_bytes - plan.kept_bytes == pytest.approx(2 * 3 * model.stat().st_size, rel=0.1)

@@ -116,6 +116,7 @@ def score(
         stop_at: int | None = None,
         name: str = "replay",
         norms: dict[int, float] | None = None,
+        keeps_parts: bool = True,
         **changes: object,
     ) -> pl.DataFrame:
         settings = TrainSettings(
@@ -146,6 +147,7 @@ def score(
             projection=Projection(policy.trained, rank),
             gradients_at=tmp_path / f"{name}.gradients",
             norms=norms or dict.fromkeys(range(1, updates + 1), math.nan),  # not held against
+            keeps_parts=keeps_parts,
         )
         with store.writing("attrib test"):
             begin_run(store, arm, "attrib attribute")
@@ -249,6 +251,12 @@ def test_scores_are_those_computed_by_hand(score: Score, target: Target) -> None
     largest = max(abs(value) for value in expected.values())
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=2e-3, abs=2e-5 * largest), key
+
+
+def test_parts_that_have_no_room_are_computed_again(score: Score) -> None:
+    kept, again = score(("a", "b"), name="kept"), score(("a", "b"), name="again", keeps_parts=False)
+    assert again.drop("score").equals(kept.drop("score"))
+    assert again["score"].to_list() == pytest.approx(kept["score"].to_list(), rel=1e-4, abs=1e-9)
 
 
 def test_held_out_gradients_are_taken_at_checkpoints(score: Score) -> None:

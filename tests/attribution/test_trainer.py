@@ -24,7 +24,7 @@ from attrib.attribution.ledger import Visit, begin_run, reached_milestones, reco
 from attrib.attribution.objective import GroupGradient, PolicyGradient
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import Fill, Method, Schedule, TrainSettings
-from attrib.attribution.trainer import Outcome, Run, Trainer, rate_factor
+from attrib.attribution.trainer import Outcome, Run, Trainer
 from attrib.attribution.visits import StoredGroups
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import TrainingError
@@ -335,7 +335,7 @@ def test_the_learning_rate_at_the_middle_of_each_quarter(
     schedule: Schedule, warmup: float, expected: list[float]
 ) -> None:
     settings = TrainSettings(schedule=schedule, warmup=warmup)
-    found = [rate_factor(progress, settings) for progress in (1 / 8, 3 / 8, 5 / 8, 7 / 8)]
+    found = [settings.rate_factor(progress) for progress in (1 / 8, 3 / 8, 5 / 8, 7 / 8)]
     assert found == pytest.approx(expected)
 
 

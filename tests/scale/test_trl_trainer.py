@@ -25,7 +25,6 @@ from attrib.attribution.groups import Group
 from attrib.attribution.objective import Advantage, Normalisation, PolicyGradient
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import AblateSettings
-from attrib.attribution.trainer import rate_factor
 from attrib.attribution.trl_line import Drawn, Line, Message, Rewarded, Stepped
 from attrib.sampling.bucketing import BucketSettings, bucket_questions
 from attrib.sampling.child_processes import MARK
@@ -325,7 +324,7 @@ class Ours:
         if not any(group.has_both for group in groups):
             return Expected(0.0, 0.0)
         for options in self._optimizer.param_groups:
-            factor = rate_factor((number + 0.5) / self._updates, settings)
+            factor = settings.rate_factor((number + 0.5) / self._updates)
             options["lr"] = settings.learning_rate * factor
         objective = PolicyGradient(
             self.policy,
