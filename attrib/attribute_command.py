@@ -26,6 +26,7 @@ from attrib.options import (
     print_json,
     show_config,
 )
+from attrib.progress import say
 
 GRADIENTS: Any = {"rich_help_panel": "Gradients"}
 RUNNING: Any = {"rich_help_panel": "Memory, device"}
@@ -61,6 +62,8 @@ Model = Annotated[
     typer.Option(help="Where the sampled model lies now; default: where it was.", **RUNNING),
 ]
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; train nothing.")]
+
 app = typer.Typer(rich_markup_mode="markdown", invoke_without_command=True)
 
 
@@ -83,7 +86,11 @@ def attribute(
         int, typer.Option(help="Of these, scored towards one by one as well.", **GRADIENTS)
     ] = 8,
     target: Annotated[
-        str, typer.Option(help="log-probability of the accepted answers, or reward.", **GRADIENTS)
+        str,
+        typer.Option(
+            help="Whose gradient: log-probability (of accepted answers) or reward (expected).",
+            **GRADIENTS,
+        ),
     ] = "log-probability",
     rank: Annotated[
         int, typer.Option(help="Rows of the random projections; 0: none.", **GRADIENTS)
@@ -146,6 +153,7 @@ def validate(
     judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 32,
     max_judge_calls: MaxJudgeCalls = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
@@ -157,15 +165,19 @@ def validate(
 
     Example: `attrib attribute validate --subsets 32`
     """
-    from attrib.attribution.validation import ValidateSettings
+    from attrib.attribution.validation import ValidateSettings, plan_validation
     from attrib.attribution.validation import validate as validate_scores
     from attrib.store import Store
+    from attrib.tables import describe_owed, print_ablation_plan
     from attrib.tables_attribution import print_validation
 
     settings = make_settings(ctx, ValidateSettings)
     if print_config:
         return show_config(ctx)
-    summary = validate_scores(Store(db), settings)
+    if dry_run:
+        plan = plan_validation(Store(db), settings)
+        return print_json(plan) if as_json else print_ablation_plan(plan)
+    summary = validate_scores(Store(db), settings, lambda plan: say(describe_owed(plan)))
     return print_json(summary) if as_json else print_validation(summary)
 
 
@@ -197,6 +209,7 @@ def curves(
     judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 32,
     max_judge_calls: MaxJudgeCalls = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
@@ -205,14 +218,18 @@ def curves(
 
     Example: `attrib attribute curves --fraction 0.2 --method tracin --method difficulty`
     """
-    from attrib.attribution.curves import CurvesSettings, draw_curves
+    from attrib.attribution.curves import CurvesSettings, draw_curves, plan_curves
     from attrib.store import Store
+    from attrib.tables import describe_owed, print_ablation_plan
     from attrib.tables_attribution import print_curves
 
     settings = make_settings(ctx, CurvesSettings)
     if print_config:
         return show_config(ctx)
-    summary = draw_curves(Store(db), settings)
+    if dry_run:
+        plan = plan_curves(Store(db), settings)
+        return print_json(plan) if as_json else print_ablation_plan(plan)
+    summary = draw_curves(Store(db), settings, lambda plan: say(describe_owed(plan)))
     return print_json(summary) if as_json else print_curves(summary)
 
 

@@ -15,6 +15,7 @@ from attrib.analyze_command import analyze
 from attrib.command_group import CommandGroup
 from attrib.config import DEFAULT_DATABASE, cache_folder
 from attrib.errors import ConfigError
+from attrib.files import STDOUT
 from attrib.options import (
     AsJson,
     ClusterAddress,
@@ -30,8 +31,10 @@ from attrib.options import (
     PrintConfig,
     Quiet,
     Workers,
+    announce,
     make_settings,
     print_json,
+    refuse_two_outputs,
     show_config,
 )
 from attrib.output_command import export, query
@@ -255,21 +258,20 @@ def report(
         typer.Option(
             "--output",
             "-o",
-            help="File to write; default: attrib-report.html, .json or .csv.",
+            help="File to write; -: print; default: attrib-report.html, .json or .csv.",
             metavar="FILE",
         ),
     ] = None,
     experiment: Annotated[
         str | None, typer.Option(help="Beginning of its id; default: newest.")
     ] = None,
-    form: Annotated[
-        str, typer.Option("--format", help="html, or the numbers alone: json or csv.")
-    ] = "html",
+    format: Annotated[str, typer.Option(help="html, or the numbers alone: json or csv.")] = "html",
     compare: Annotated[
         list[Path] | None,
         typer.Option(help="Another study's database to set beside it; may be repeated."),
     ] = None,
-    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    open: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
 ) -> None:
@@ -285,17 +287,21 @@ def report(
 
     if print_config:
         return show_config(ctx)
-    if form not in set(ReportFormat):
-        raise ConfigError(f"--format is {form!r}; it is html, json or csv.")
-    path = output or Path(f"attrib-report.{form}")
+    if format not in set(ReportFormat):
+        raise ConfigError(f"--format is {format!r}; it is html, json or csv.")
+    path = output or Path(f"attrib-report.{format}")
+    refuse_two_outputs(path, as_json)
+    if open and path == STDOUT:
+        raise ConfigError("--open needs a file. Leave --output - out.")
     others = [Store(other) for other in compare or ()]
-    summary = write_report(Store(db), path, experiment, others, ReportFormat(form))
-    if open_page and not webbrowser.open(summary.path.resolve().as_uri()):
+    summary = write_report(Store(db), path, experiment, others, ReportFormat(format))
+    if open and not webbrowser.open(summary.path.resolve().as_uri()):
         say("There is no browser here to open it with.")
     if as_json:
         return print_json(summary)
-    typer.echo(summary.claim)
-    typer.echo(f"Report: {summary.path.resolve()}")
+    announce(path, summary.claim)
+    if path != STDOUT:
+        typer.echo(f"Report: {summary.path.resolve()}")
 
 
 app.command()(run)

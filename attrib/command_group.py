@@ -63,7 +63,8 @@ def _explain_misuse(error: TyperException) -> int:
         complain(error.message)  # the help itself
     else:
         hint = f" Type: {context.command_path} --help" if context is not None else ""
-        complain(f"Error: {_flatten(error.format_message()).rstrip('.')}.{hint}")
+        message = _flatten(error.format_message())
+        complain(f"Error: {message}{'' if message.endswith(('.', '?')) else '.'}{hint}")
     return error.exit_code
 
 

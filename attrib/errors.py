@@ -26,6 +26,19 @@ class QueryError(StoreError):
     """A statement that the study's database does not accept."""
 
 
+def condition_error(where: str | None, error: QueryError, columns: str) -> ConfigError:
+    """Return the error for an SQL condition that cannot be used.
+
+    Args:
+        where: the condition.
+        error: what became of a statement with it.
+        columns: where its columns are listed.
+    """
+    reason = str(error).removeprefix("The query failed: ").rstrip(".!")
+    reason = reason.partition(" Error: ")[2] or reason
+    return ConfigError(f'The condition "{where}" cannot be used: {reason}. Columns: {columns}')
+
+
 class ModelError(AttribError, OSError):
     """A model or tokenizer cannot be found, loaded or served exactly."""
 

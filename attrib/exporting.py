@@ -9,8 +9,8 @@ from pathlib import Path
 
 import polars as pl
 
-from attrib.errors import ConfigError, DataError, QueryError
-from attrib.files import writing_to
+from attrib.errors import DataError, QueryError, condition_error
+from attrib.files import STDOUT, writing_to
 from attrib.output import Format, choose_format, refuse_study, to_lines, write_frame
 from attrib.progress import say
 from attrib.sample_logs import to_inspect, to_lm_eval
@@ -64,7 +64,7 @@ class ExportSettings(Settings):
 
     output: Path
     format: str | None = None
-    """By default that of the file's name."""
+    """By default that of the file's name, and JSON lines on stdout."""
     where: str | None = None
     """SQL condition on the exported columns."""
     sample_set: str = ""
@@ -96,7 +96,8 @@ def export_rollouts(store: Store, settings: ExportSettings) -> ExportSummary:
     """
     refuse_study(settings.output, store.path)
     kinds = [str(kind) for kind in ExportFormat]
-    kind = choose_format(settings.format, settings.output, ExportFormat.PARQUET, kinds)
+    default = ExportFormat.JSONL if settings.output == STDOUT else ExportFormat.PARQUET
+    kind = choose_format(settings.format, settings.output, default, kinds)
     sets = store.read(_SETS, prefix=settings.sample_set)
     if sets.is_empty():
         named = f" whose id begins with '{settings.sample_set}'" if settings.sample_set else ""
@@ -142,7 +143,7 @@ def _read(store: Store, where: str | None, sample_set_id: str, grader: str | Non
     try:
         rows = store.read(sql, sample_set_id=sample_set_id, grader=grader or "")
     except QueryError as error:
-        raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
+        raise condition_error(where, error, "docs/store.md") from error
     if rows.is_empty():
         raise DataError(f'No rollout satisfies "{where or "TRUE"}"; nothing was written.')
     return rows

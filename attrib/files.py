@@ -1,6 +1,10 @@
-"""Files that commands write: each appears whole or not at all, whatever interrupts the writing."""
+"""Files that commands write: each appears whole or not at all, whatever interrupts the writing.
+
+`-` stands for stdout, as with other tools.
+"""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,16 +12,23 @@ from typing import BinaryIO
 
 from attrib.errors import ConfigError
 
+STDOUT = Path("-")
+
 
 @contextmanager
 def writing_to(output: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `output` once the block is done.
+    """Open a file that takes the place of `output` once the block is done, or stdout.
 
     What a kill leaves beside it, the next time writes over.
 
     Raises:
         ConfigError: it cannot be written.
     """
+    if output == STDOUT:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
     is_special = output.exists() and not output.is_file()  # such as /dev/stdout
     target = output if is_special else output.with_name(f"{output.name}.partial")
     try:

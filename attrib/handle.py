@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from attrib.analysis.passk import mean_pass_at_k
-from attrib.errors import ConfigError, DataError, QueryError
+from attrib.errors import DataError, QueryError, condition_error
 from attrib.store import Store
 
 _NEWEST = {
@@ -166,7 +166,7 @@ class Study:
                 f"SELECT * FROM ({sql}) WHERE ({where}\n) ORDER BY {order}", **params
             )
         except QueryError as error:
-            raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
+            raise condition_error(where, error, "docs/store.md") from error
 
     def _newest(self, table: str, prefix: str) -> str:
         key = _NEWEST[table]

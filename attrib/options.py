@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from attrib.progress import be_quiet
+from attrib.errors import ConfigError
+from attrib.files import STDOUT
+from attrib.progress import be_quiet, say
 
 if TYPE_CHECKING:
     from attrib.settings import Settings
+
+MOST_SHOWN = 40  # characters of a setting's value that others are set in line with
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
@@ -92,14 +96,46 @@ def make_settings(ctx: typer.Context, kind: type[AnySettings]) -> AnySettings:
     return kind(**{name: () if value == [] else value for name, value in given.items()})
 
 
+def refuse_two_outputs(output: Path, as_json: bool) -> None:
+    """Refuse to print a file's contents and a summary of it to the same place.
+
+    Raises:
+        ConfigError: both would go to stdout.
+    """
+    if as_json and output == STDOUT:
+        raise ConfigError("--json and --output - would both print to stdout. Leave one out.")
+
+
+def announce(output: Path, *lines: str) -> None:
+    """Say what was written: on stdout, unless that is where it was written to."""
+    for line in lines:
+        if output == STDOUT:
+            say(line)
+        else:
+            typer.echo(line)
+
+
 def show_config(ctx: typer.Context) -> None:
-    """Print each parameter's value and where it comes from."""
+    """Print each parameter's value and where it comes from, by its name in a study file."""
     sources = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "study file"}
-    for name, value in ctx.params.items():
-        source = ctx.get_parameter_source(name)
-        where = sources.get(source.name if source else "", "default")
-        if name not in ("print_config", "as_json", "quiet"):
-            typer.echo(f"{name:<22} {value!s:<28} {where}")
+    rows = []
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name in ctx.params and name not in ("print_config", "as_json", "quiet", "dry_run"):
+            source = ctx.get_parameter_source(name)
+            where = sources.get(source.name if source else "", "default")
+            rows.append((name, _show_value(ctx.params[name]), where))
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, where in rows:
+        typer.echo(f"{name:<{widths[0]}}  {value:<{min(widths[1], MOST_SHOWN)}}  {where}")
+
+
+def _show_value(value: object) -> str:
+    """Return a setting in one line; one that is not set is a dash."""
+    if value in (None, "", [], ()):
+        return "–"
+    shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return " ".join(shown.split())
 
 
 _STEP: ContextVar[str] = ContextVar("step", default="")

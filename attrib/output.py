@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from attrib.errors import ConfigError
-from attrib.files import writing_to
+from attrib.files import STDOUT, writing_to
 from attrib.tables import simplify, to_csv, to_json
 
 LINE_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl"}
@@ -32,13 +32,15 @@ def choose_format(wanted: str | None, output: Path | None, default: str, known: 
     """Return the format that is named, else that of the file's name, else the default.
 
     Raises:
-        ConfigError: it is not one of those known.
+        ConfigError: it is not one of those known, or Parquet without a file.
     """
     suffix = "" if output is None else output.suffix.lower()
     found = wanted or LINE_SUFFIXES.get(suffix) or suffix.lstrip(".") or default
     if found not in known:
         said = f"--format {wanted}" if wanted else f"{output}: the ending"
         raise ConfigError(f"{said} is none of {', '.join(known)}. Say which with --format.")
+    if found == Format.PARQUET and output in (None, STDOUT):
+        raise ConfigError("Parquet cannot be printed. Name a file: --output rows.parquet")
     return found
 
 

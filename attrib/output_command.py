@@ -8,11 +8,19 @@ import typer
 
 from attrib.config import DEFAULT_DATABASE
 from attrib.errors import ConfigError
-from attrib.options import AsJson, Database, Quiet, make_settings, print_json
+from attrib.options import (
+    AsJson,
+    Database,
+    Quiet,
+    announce,
+    make_settings,
+    print_json,
+    refuse_two_outputs,
+)
 
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="File to write; default: print.", metavar="FILE"),
+    typer.Option("--output", "-o", help="File to write; default: -, print.", metavar="FILE"),
 ]
 
 
@@ -32,6 +40,7 @@ def query(
 
     Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
     """
+    from attrib.files import STDOUT
     from attrib.output import Format, choose_format, refuse_study, to_text, write_frame
     from attrib.store import Store
     from attrib.tables import print_frame
@@ -40,8 +49,8 @@ def query(
         raise ConfigError(f"--json and --format {format} contradict each other.")
     wanted = "json" if as_json else format
     kind = Format(choose_format(wanted, output, Format.TABLE, [str(one) for one in Format]))
-    if output is None and kind == Format.PARQUET:
-        raise ConfigError("Parquet cannot be printed. Name a file: --output rows.parquet")
+    if output == STDOUT:
+        output = None
     if output is not None and kind == Format.TABLE:
         raise ConfigError("A table is for people. Another --format: csv, json, jsonl, parquet.")
     frame = Store(db).read(sql)
@@ -56,14 +65,16 @@ def query(
 
 def export(
     ctx: typer.Context,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.", metavar="FILE")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write; -: print.", metavar="FILE")
+    ],
     db: Database = DEFAULT_DATABASE,
     format: Annotated[
         str | None,
         typer.Option(
             help="parquet, jsonl or csv: a row per rollout; inspect: a log of inspect_ai (JSON); "
             "lm-eval: a sample log of lm-evaluation-harness (JSON lines). Default: that of the "
-            "file's name."
+            "file's name; printed, jsonl."
         ),
     ] = None,
     where: Annotated[
@@ -84,10 +95,12 @@ def export(
     from attrib.exporting import ExportSettings, export_rollouts
     from attrib.store import Store
 
+    refuse_two_outputs(output, as_json)
     summary = export_rollouts(Store(db), make_settings(ctx, ExportSettings))
     if as_json:
         return print_json(summary)
-    typer.echo(
+    announce(
+        output,
         f"{summary.rollouts:,} rollouts of {summary.questions:,} questions, {summary.graded:,} "
-        f"with a verdict, in {summary.path} ({summary.format})."
+        f"with a verdict, in {summary.path} ({summary.format}).",
     )

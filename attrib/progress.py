@@ -5,12 +5,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 SECONDS_BETWEEN_LINES = 60.0
 
 Advance = Callable[[int], None]
 
 _quiet = False
+_subject: ContextVar[str] = ContextVar("subject", default="")
 
 
 def be_quiet(wanted: bool) -> None:
@@ -54,11 +56,22 @@ def format_rate(per_second: float | None, unit: str) -> str:
 
 
 @contextmanager
+def working_on(subject: str) -> Iterator[None]:
+    """Let progress within the block say what it is about: "Evaluating" such an arm."""
+    token = _subject.set(subject)
+    try:
+        yield
+    finally:
+        _subject.reset(token)
+
+
+@contextmanager
 def track(description: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
     """Show progress from `done` towards `total` units; the block calls what is yielded.
 
     It takes increments, 0 included: a sign of life.
     """
+    description = f"{description} {_subject.get()}".rstrip()
     if _quiet:
         yield lambda increment: None
     elif not sys.stderr.isatty():

@@ -129,6 +129,8 @@ class Store:
         with self._connected(read_only=True) as connection:
             self._check_version_once(connection)
             try:
+                if len(connection.extract_statements(sql)) > 1:
+                    raise QueryError("One statement at a time: the others would go unseen.")
                 frame: pl.DataFrame = connection.sql(sql, params=params or None).pl()
                 return frame
             except AttributeError as none:  # a statement without a result yields no relation
@@ -148,6 +150,7 @@ class Store:
         """
         if not create:
             self._require_study()
+        self._refuse_folder()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
@@ -244,7 +247,14 @@ class Store:
             _check_version(connection, self.path)
             self._checked_file = file
 
+    def _refuse_folder(self) -> None:
+        if self.path.is_dir():
+            raise StoreError(
+                f"{self.path} is a folder. Name a file: --db {self.path / 'study.duckdb'}"
+            )
+
     def _require_study(self) -> None:
+        self._refuse_folder()
         if not self.exists():
             raise StoreError(
                 f"There is no study at {self.path}. Type: attrib sample --db {self.path}"

@@ -169,14 +169,11 @@ def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> Non
             _about(run.seconds) if run.is_owed else "",
             run.status if run.is_owed else f"{run.status}, reused",
         )
-    owed = f"{len(plan.owed)} of {len(plan.runs)} runs to do"
-    if plan.seconds is not None and plan.owed:
-        owed += f", about {_about(plan.seconds)} in all"
     lines: list[Table | str] = [
         f"Experiment {plan.experiment_id}: held equal {plan.budget}, batches filled: {plan.fill}.",
         table,
         "Expected at the start, from the posterior of each question; training changes it.",
-        f"{owed}.",
+        describe_owed(plan),
     ]
     if plan.owed and plan.disk_bytes is not None and plan.kept_bytes is not None:
         lines.append(
@@ -184,6 +181,14 @@ def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> Non
             f"{plan.kept_bytes / 1e6:,.0f} MB stay."
         )
     _print(*lines, *(f"Warning: {warning}" for warning in plan.warnings), to_stderr=to_stderr)
+
+
+def describe_owed(plan: "AblationPlan") -> str:
+    """Return how many runs of a plan are owed, and how long they will take."""
+    owed = f"{len(plan.owed)} of {len(plan.runs)} runs to do"
+    if plan.seconds is not None and plan.owed:
+        owed += f", about {_about(plan.seconds)} in all"
+    return f"{owed}."
 
 
 def print_effects(effects: Sequence["Effect"], exhausted: Sequence[str]) -> None:

@@ -168,7 +168,8 @@ def _print_answers(effects: pl.DataFrame) -> None:
     arms = _by_arm(mine, (Role.BASE, *_SHOWN))
     if not arms:
         return
-    columns: dict[str, list[object]] = {"answers": [_ANSWER_NAMES[name] for name in ANSWERS]}
+    known = [name for name in ANSWERS if name in set(mine["statistic"])]
+    columns: dict[str, list[object]] = {"answers": [_ANSWER_NAMES[name] for name in known]}
     for name, rows in arms.items():
         cells = {
             row["statistic"]: _interval(row, "{:.2f} [{:.2f}, {:.2f}]", 1)
@@ -176,10 +177,9 @@ def _print_answers(effects: pl.DataFrame) -> None:
             else _interval(row, "{:.0f}% [{:.0f}, {:.0f}]")
             for row in rows.iter_rows(named=True)
         }
-        columns[name] = [cells.get(statistic, "") for statistic in ANSWERS]
-    print_titled(
-        {"\nWhat answers look like; the last five are of sampled answers": pl.DataFrame(columns)}
-    )
+        columns[name] = [cells.get(statistic, "") for statistic in known]
+    sampled = "; the last five are of sampled answers" if known[-1] == ANSWERS[-1] else ""
+    print_titled({f"\nWhat answers look like{sampled}": pl.DataFrame(columns)})
 
 
 def _print_changes(effects: pl.DataFrame) -> None:

@@ -18,7 +18,8 @@ def print_attribution(summary: "AttributionSummary") -> None:
     """Print, method by method, the questions at either end and the sums by bucket."""
     print_lines(
         f"Experiment {summary.experiment_id}: {summary.questions} training questions scored in "
-        f"{len(summary.arms)} arms towards {summary.held_out} held-out questions"
+        f"{len(summary.arms)} {'arm' if len(summary.arms) == 1 else 'arms'} towards "
+        f"{summary.held_out} held-out questions"
     )
     for method in summary.methods:
         _print_method(method, summary.arm_seconds)
@@ -44,13 +45,10 @@ def _print_method(method: "MethodSummary", arm_seconds: float) -> None:
         }
     )
     print_lines("")
-    print_titled(
-        {
-            f"{method.method}{about}": buckets,
-            "highest": _list_questions(method.top),
-            "lowest": _list_questions(method.bottom),
-        }
-    )
+    tables = {f"{method.method}{about}": buckets, "highest": _list_questions(method.top)}
+    if method.bottom:
+        tables["lowest"] = _list_questions(method.bottom)
+    print_titled(tables)
 
 
 def _list_questions(questions: "tuple[ScoredQuestion, ...]") -> pl.DataFrame:

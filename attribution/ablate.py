@@ -4,7 +4,7 @@ Owns the order of things, seed by seed, so that whole comparisons exist early, a
 finished runs.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from attrib.attribution.arms import Arm, plan_arms, plan_base, plan_coalitions
@@ -13,7 +13,7 @@ from attrib.attribution.effect import Effect, store_effects
 from attrib.attribution.effects import estimate_effects
 from attrib.attribution.experiment import Experiment, register, set_up
 from attrib.attribution.imports import plan_import
-from attrib.attribution.plan import FINISHED, AblationPlan, make_plan, probe_base
+from attrib.attribution.plan import AblationPlan, Announce, plan_runs, read_statuses
 from attrib.attribution.running import choose_cluster, running
 from attrib.attribution.runs import Runner, free_disk
 from attrib.attribution.settings import AblateSettings, Design, Keep, Method
@@ -24,10 +24,6 @@ from attrib.errors import ConfigError, StoreError
 from attrib.progress import say
 from attrib.roles import PLANNED, Role
 from attrib.store import Store
-
-Announce = Callable[[AblationPlan], None]
-
-_RUNS = "SELECT arm_id, status FROM training_runs ORDER BY arm_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ def plan_ablation(store: Store, settings: AblateSettings) -> AblationPlan:
     with store.writing("attrib ablate --dry-run", create=False):
         experiment = set_up(store, settings)
         arms = _plan_arms(store, experiment, settings)
-        return _estimate(store, experiment, arms, settings)
+        return plan_runs(store, experiment, arms, settings)
 
 
 def ablate(store: Store, settings: AblateSettings, announce: Announce) -> AblationSummary:
@@ -75,7 +71,7 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
         experiment = set_up(store, settings)
         arms = _plan_arms(store, experiment, settings)
         register(store, experiment, arms, settings)
-        plan = _estimate(store, experiment, arms, settings, is_here=not choose_cluster(settings))
+        plan = plan_runs(store, experiment, arms, settings, is_here=not choose_cluster(settings))
         announce(plan)
         _refuse_full_disk(store, plan)
         runner = Runner(store, experiment, settings)
@@ -93,7 +89,7 @@ def ablate(store: Store, settings: AblateSettings, announce: Announce) -> Ablati
                     failed.append(arm.name)
                 # After every run: a report made meanwhile, or after a kill, shows what there is.
                 effects = _estimate_again(store, experiment)
-        statuses = _read_statuses(store)
+        statuses = read_statuses(store)
         return AblationSummary(
             experiment_id=experiment.experiment_id,
             trained=len(owed) - len(failed),
@@ -173,36 +169,6 @@ def _plan_arms(store: Store, experiment: Experiment, settings: AblateSettings) -
     return arms if imported is None else [*arms, imported]
 
 
-def _estimate(
-    store: Store,
-    experiment: Experiment,
-    arms: Sequence[Arm],
-    settings: AblateSettings,
-    *,
-    is_here: bool = True,
-) -> AblationPlan:
-    """Return the plan, with times where something is to be trained in this process."""
-    statuses = _read_statuses(store)
-    owed = [
-        arm
-        for arm in arms
-        if statuses.get(arm.arm_id) not in FINISHED and arm.role not in (Role.BASE, Role.IMPORTED)
-    ]
-    probe = None
-    if owed and is_here and settings.trainer != TRL:  # what it takes, nothing here can tell
-        say("Measuring what a run takes …")
-        probe = probe_base(Runner(store, experiment, settings), owed[0], experiment.evaluation)
-    return make_plan(
-        experiment.experiment_id,
-        arms,
-        statuses,
-        experiment.bucketing.counts,
-        experiment.evaluation,
-        settings,
-        probe,
-    )
-
-
 def _estimate_again(store: Store, experiment: Experiment) -> list[Effect]:
     effects = estimate_effects(store, experiment.experiment_id)
     store_effects(store, experiment.experiment_id, effects)
@@ -220,11 +186,6 @@ def _say_what_is_not_kept(runner: Runner, done: Sequence[Arm], settings: AblateS
             f"Warning: --keep {settings.keep} comes too late for arms that are done; their weights "
             f"were dropped: {'; '.join(gone)}. To keep them, train in another study (--db)."
         )
-
-
-def _read_statuses(store: Store) -> Mapping[str, str]:
-    rows = store.read(_RUNS)
-    return dict(zip(rows["arm_id"], rows["status"], strict=True))
 
 
 def _refuse_full_disk(store: Store, plan: AblationPlan) -> None:

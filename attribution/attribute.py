@@ -77,7 +77,7 @@ class BucketScore:
     questions: int
     mean: float
     share: float | None
-    """Of the sum of all scores; None where that is 0 or some are negative."""
+    """Of the sum of all scores; None where that is 0, some are negative, or all are random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class MethodSummary:
             ones; None where nothing was projected.
         seconds: that the scores took.
         top: questions with the highest scores, the highest first.
-        bottom: those with the lowest, the lowest first.
+        bottom: those with the lowest that are not among these, the lowest first.
         buckets: sums by bucket.
     """
 
@@ -150,10 +150,11 @@ def score_arms(
                 write_scores(store, arm.arm_id, params, {method: one})
         gradient = [method for method in GRADIENT_METHODS if method in missing]
         if gradient:
+            say(f"{arm.name}: its training, which took {seconds:,.0f} s, is repeated.")
             scores = replay(store, runner, arm, gradient, held_out, params[gradient[0]])
             write_scores(store, arm.arm_id, params, scores)
             took = scores[gradient[0]].seconds
-            say(f"{arm.name}: repeated and scored in {took:,.0f} s; it took {seconds:,.0f} s.")
+            say(f"{arm.name}: repeated and scored in {took:,.0f} s.")
         if not set(GRADIENT_METHODS).isdisjoint(settings.methods):
             clean_up(store, arm)  # also what a kill left after the scores were written
 
@@ -194,8 +195,8 @@ def _summarise(
                 r,
                 seconds,
                 tuple(ranked[: settings.show]),
-                tuple(reversed(ranked[-settings.show :])),
-                tuple(_by_bucket(ranked)),
+                tuple(reversed(ranked[settings.show :][-settings.show :])),
+                tuple(_by_bucket(ranked, method)),
             )
         )
     return AttributionSummary(
@@ -240,10 +241,11 @@ def _rank(store: Store, found: FinishedArms, scores: Mapping[str, float]) -> lis
     )
 
 
-def _by_bucket(ranked: Sequence[ScoredQuestion]) -> list[BucketScore]:
+def _by_bucket(ranked: Sequence[ScoredQuestion], method: ScoreMethod) -> list[BucketScore]:
     """Return what each bucket scored, in the order of the buckets."""
     total = sum(one.score for one in ranked)
-    has_shares = total > 0 and all(one.score >= 0 for one in ranked)
+    is_contribution = method is not ScoreMethod.RANDOM and all(one.score >= 0 for one in ranked)
+    has_shares = total > 0 and is_contribution
     found = []
     for bucket in Bucket:
         own = [one.score for one in ranked if one.bucket == bucket]

@@ -21,6 +21,7 @@ from attrib.attribution.runs import Runner
 from attrib.attribution.visits import stored_rollouts
 from attrib.data.questions import Question
 from attrib.errors import ConfigError
+from attrib.files import writing_to
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
 from attrib.sampling.verdicts import grade_rollouts
@@ -147,7 +148,8 @@ def _row(
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
-    if path.suffix == ".parquet":
-        frame.write_parquet(path)
-    else:
-        frame.write_ndjson(path)
+    with writing_to(path) as stream:
+        if path.suffix == ".parquet":
+            frame.write_parquet(stream)
+        else:
+            frame.write_ndjson(stream)

@@ -16,7 +16,15 @@ from pydantic import Field
 from attrib.analysis.seeds import IntervalOverSeeds, difference_over_seeds, gain_over_seeds
 from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.finished_arms import FinishedArms, find_arms
-from attrib.attribution.retraining import Retraining, RetrainSettings, exhausted, measure, retrain
+from attrib.attribution.plan import AblationPlan, Announce, say_nothing
+from attrib.attribution.retraining import (
+    Retraining,
+    RetrainSettings,
+    exhausted,
+    measure,
+    plan_retraining,
+    retrain,
+)
 from attrib.attribution.score_methods import ScoreMethod
 from attrib.attribution.scores import mean_scores, scores_id
 from attrib.attribution.validation import scored_methods
@@ -77,24 +85,35 @@ class CurvesSummary:
 _Place = tuple[Role, float, ScoreMethod]
 
 
-def draw_curves(store: Store, settings: CurvesSettings) -> CurvesSummary:
+def plan_curves(store: Store, settings: CurvesSettings) -> AblationPlan:
+    """Return the arms that `draw_curves` would train, with times from a probe; none is trained.
+
+    Raises:
+        AttribError: what `draw_curves` would refuse.
+    """
+    with store.writing("attrib attribute curves --dry-run", create=False):
+        found = find_arms(store, settings)
+        return plan_retraining(store, found, _plan(store, found, settings), settings)
+
+
+def draw_curves(
+    store: Store, settings: CurvesSettings, announce: Announce = say_nothing
+) -> CurvesSummary:
     """Train the arms that are not there yet, and compare every method with random choices.
+
+    Args:
+        store: the study.
+        settings: what is asked for.
+        announce: called with the plan before anything is trained.
 
     Raises:
         ConfigError: there is nothing to train, or a fraction takes no question or all.
         DataError: the arms have no scores, or no arm could be trained.
     """
-    if not (settings.keep or settings.remove):
-        raise ConfigError("--no-keep and --no-remove leave nothing to train.")
     with store.writing("attrib attribute curves", create=False):
         found = find_arms(store, settings)
-        methods = scored_methods(store, found, settings.method)
-        planned = [
-            one
-            for seed in range(settings.seeds)
-            for one in _plan(store, found, methods, settings, seed)
-        ]
-        done = retrain(store, found, planned, settings, "attribute curves")
+        planned = _plan(store, found, settings)
+        done = retrain(store, found, planned, settings, "attribute curves", announce)
         if not done:
             raise DataError("None of the arms could be trained. See the lines above.")
         points = _compare(store, found, done)
@@ -107,7 +126,19 @@ def draw_curves(store: Store, settings: CurvesSettings) -> CurvesSummary:
         )
 
 
-def _plan(
+def _plan(store: Store, found: FinishedArms, settings: CurvesSettings) -> list[Retraining]:
+    """Return the arms, seed by seed, so that whole comparisons exist early."""
+    if not (settings.keep or settings.remove):
+        raise ConfigError("--no-keep and --no-remove leave nothing to train.")
+    methods = scored_methods(store, found, settings.method)
+    return [
+        one
+        for seed in range(settings.seeds)
+        for one in _plan_seed(store, found, methods, settings, seed)
+    ]
+
+
+def _plan_seed(
     store: Store,
     found: FinishedArms,
     methods: Sequence[ScoreMethod],

@@ -117,7 +117,7 @@ def find_gradients(
     mean = [torch.zeros_like(weight) for weight in weights]
     alone: dict[str, torch.Tensor] = {}  # projected gradients of single questions
     rows = []
-    with track("Held-out gradients", held_out.questions, "questions") as advance:
+    with track("Taking held-out gradients of", held_out.questions, "questions") as advance:
 
         def gradients_of(groups: Sequence[Group]) -> Iterator[tuple[torch.Tensor, ...]]:
             """Yield parts of the gradient of summed performance; add them to that of the mean."""

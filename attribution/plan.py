@@ -5,20 +5,24 @@ on the base model; without one they are unknown.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from attrib.attribution.arms import Arm
 from attrib.attribution.evaluation import EvaluationPlan, Evaluator
+from attrib.attribution.experiment import Experiment
 from attrib.attribution.forecast import WEAK_SIGNAL, Counts, Forecast, forecast
 from attrib.attribution.groups import Group
 from attrib.attribution.ledger import Visit
 from attrib.attribution.objective import Likelihood
 from attrib.attribution.runs import Runner
 from attrib.attribution.settings import AblateSettings, Fill, Keep, Method
+from attrib.attribution.trainers import TRL
+from attrib.progress import say
 from attrib.roles import Role
+from attrib.store import Store
 
 FINISHED = ("done", "exhausted")
 PROBED_VISITS = 2
@@ -26,6 +30,8 @@ PROBED_QUESTIONS = 8
 BYTES_PER_EVALUATION = 200  # a row of the store, compressed
 BYTES_PER_ROLLOUT = 29  # of training, at 12 tokens (benchmarks/RESULTS.md)
 STATE_COPIES = 3  # weights and two moments
+
+_RUNS = "SELECT arm_id, status FROM training_runs ORDER BY arm_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,49 @@ class AblationPlan:
     def owed(self) -> list[PlannedRun]:
         """Return the runs that have still to be made."""
         return [run for run in self.runs if run.is_owed]
+
+
+Announce = Callable[[AblationPlan], None]
+"""Is given the plan before anything is trained."""
+
+
+def say_nothing(plan: AblationPlan) -> None:
+    """Announce no plan."""
+
+
+def read_statuses(store: Store) -> dict[str, str]:
+    """Return what the study says of every run, by arm."""
+    return dict(store.read(_RUNS).iter_rows())
+
+
+def plan_runs(
+    store: Store,
+    experiment: Experiment,
+    arms: Sequence[Arm],
+    settings: AblateSettings,
+    *,
+    is_here: bool = True,
+) -> AblationPlan:
+    """Return the plan for the arms, with times where some are to be trained in this process."""
+    statuses = read_statuses(store)
+    owed = [
+        arm
+        for arm in arms
+        if statuses.get(arm.arm_id) not in FINISHED and arm.role not in (Role.BASE, Role.IMPORTED)
+    ]
+    probe = None
+    if owed and is_here and settings.trainer != TRL:  # what it takes, nothing here can tell
+        say("Measuring what a run takes …")
+        probe = probe_base(Runner(store, experiment, settings), owed[0], experiment.evaluation)
+    return make_plan(
+        experiment.experiment_id,
+        arms,
+        statuses,
+        experiment.bucketing.counts,
+        experiment.evaluation,
+        settings,
+        probe,
+    )
 
 
 def make_plan(

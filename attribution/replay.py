@@ -34,7 +34,7 @@ from attrib.attribution.visits import RecordedRollouts
 from attrib.config import content_hash
 from attrib.data.questions import Question
 from attrib.errors import ConfigError, DataError
-from attrib.progress import say
+from attrib.progress import say, working_on
 from attrib.sampling.responder import Responder
 from attrib.sampling.tree import TreeEngine
 from attrib.store import Store
@@ -104,7 +104,7 @@ def replay(
     )
     _say_memory(run, scoring)
     try:
-        with scratch.writing("attrib attribute"):
+        with scratch.writing("attrib attribute"), working_on(arm.name):
             with scratch.transaction() as transaction:
                 mark_running(transaction, arm)
             ScoringTrainer(run, scoring).train()

@@ -7,7 +7,7 @@ by one, go on after a kill, and serve every method.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 
 from attrib.attribution.arms import Arm
 from attrib.attribution.finished_arms import ArmsSettings, FinishedArms
-from attrib.attribution.plan import FINISHED
-from attrib.attribution.running import running
+from attrib.attribution.plan import (
+    FINISHED,
+    AblationPlan,
+    Announce,
+    plan_runs,
+    read_statuses,
+)
+from attrib.attribution.running import choose_cluster, running
 from attrib.attribution.runs import Runner
+from attrib.attribution.settings import AblateSettings
 from attrib.cluster import ArmClusterSettings
 from attrib.data.questions import Question
 from attrib.errors import DataError
@@ -26,9 +33,6 @@ from attrib.roles import Role
 from attrib.settings import command_line
 from attrib.store import Store
 
-_STATUSES = """
-    SELECT arm_id, status FROM training_runs WHERE list_contains($arm_ids, arm_id) ORDER BY arm_id
-"""
 _ANSWERS = """
     SELECT arm_id, question_id, arg_max(verdict, step) AS verdict FROM evaluations
     WHERE list_contains($arm_ids, arm_id) AND list_contains($question_ids, question_id)
@@ -88,12 +92,22 @@ class RetrainSettings(ArmsSettings, ArmClusterSettings):
     """Which finished arms are held against retraining, and where that is done."""
 
 
+def plan_retraining(
+    store: Store, found: FinishedArms, planned: Sequence[Retraining], settings: RetrainSettings
+) -> AblationPlan:
+    """Return what `retrain` would do, with times from a probe. Only inside `writing`."""
+    arms = [one.arm for one in planned]
+    plan = plan_runs(store, found.experiment, arms, _settle(found, settings))
+    return replace(plan, experiment_id=found.experiment_id)
+
+
 def retrain(
     store: Store,
     found: FinishedArms,
     planned: Sequence[Retraining],
     settings: RetrainSettings,
     command: str,
+    announce: Announce,
 ) -> list[Retraining]:
     """Train the arms that are not done yet; return those that are, now. Only inside `writing`.
 
@@ -103,33 +117,36 @@ def retrain(
         planned: the arms that check them.
         settings: where they are trained.
         command: that asked, by its words.
+        announce: called with the plan before anything is trained.
     """
     _register(store, found.experiment_id, planned)
     arms = {one.arm.arm_id: one.arm for one in planned}
-    statuses = _read_statuses(store, list(arms))
-    where = settings.model_dump(include=set(ArmClusterSettings.model_fields))
-    there = found.settings.model_copy(update=where)
+    there = _settle(found, settings)
+    plan = plan_runs(
+        store, found.experiment, list(arms.values()), there, is_here=not choose_cluster(there)
+    )
+    announce(plan)
+    owed = [arms[run.arm_id] for run in plan.owed]
     runner = Runner(store, found.experiment, there, command_line(command, settings, store.path))
-    owed = [arm for arm_id, arm in arms.items() if statuses.get(arm_id) not in FINISHED]
-    if owed:
-        each = float(np.mean(found.seconds))
-        say(
-            f"{len(owed)} of {len(arms)} arms to train, each about {each:,.0f} s as the scored "
-            "ones, and its evaluation."
-        )
     with running(store, found.experiment, there, runner, owed) as ended:
         for place, (arm, is_done) in enumerate(ended, start=1):
             say(f"{place} of {len(owed)} {'done' if is_done else 'failed'}: {arm.name}")
-    for arm_id, arm in arms.items():
-        if statuses.get(arm_id) in FINISHED:  # a kill may have come just before this
-            runner.clean_up(arm)
-    statuses = _read_statuses(store, list(arms))
+    for run in plan.runs:
+        if not run.is_owed:  # a kill may have come just before this
+            runner.clean_up(arms[run.arm_id])
+    statuses = read_statuses(store)
     return [one for one in planned if statuses.get(one.arm.arm_id) in FINISHED]
+
+
+def _settle(found: FinishedArms, settings: RetrainSettings) -> AblateSettings:
+    """Return the settings of the found arms, with where others like them are trained."""
+    where = settings.model_dump(include=set(ArmClusterSettings.model_fields))
+    return found.settings.model_copy(update=where)
 
 
 def exhausted(store: Store, done: Sequence[Retraining]) -> tuple[str, ...]:
     """Return the names of arms that ended before their budget was used."""
-    statuses = _read_statuses(store, [one.arm.arm_id for one in done])
+    statuses = read_statuses(store)
     return tuple(one.arm.name for one in done if statuses[one.arm.arm_id] == "exhausted")
 
 
@@ -167,10 +184,6 @@ def measure(
         np.log(np.maximum(mass_AM, _LEAST_MASS)),
         tuple(measured),
     )
-
-
-def _read_statuses(store: Store, arm_ids: Sequence[str]) -> dict[str, str]:
-    return dict(store.read(_STATUSES, arm_ids=list(arm_ids)).iter_rows())
 
 
 def _register(store: Store, experiment_id: str, planned: Sequence[Retraining]) -> None:

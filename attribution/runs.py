@@ -35,7 +35,7 @@ from attrib.attribution.trl_trainer import run_folder
 from attrib.attribution.visits import make_source
 from attrib.config import differing_keys
 from attrib.errors import ModelError, TrainingError
-from attrib.progress import say
+from attrib.progress import say, working_on
 from attrib.roles import Role
 from attrib.sampling.models import load_model
 from attrib.sampling.responder import ModelIdentity, Responder, SampleSet
@@ -83,10 +83,11 @@ class Runner:
         """Train and evaluate an arm; return whether it succeeded. Only inside `store.writing`."""
         begin_run(self._store, arm, self.command)
         try:
-            if arm.role is Role.BASE:
-                self._measure_base(arm)
-            else:
-                self._train_and_measure(arm)
+            with working_on(arm.name):
+                if arm.role is Role.BASE:
+                    self._measure_base(arm)
+                else:
+                    self._train_and_measure(arm)
         except (TrainingError, ModelError) as error:  # the latter: weights that became non-finite
             if arm.role is Role.BASE:
                 raise
@@ -109,8 +110,9 @@ class Runner:
     def measure_imported(self, arm: Arm, folder: Path) -> None:
         """Evaluate a model that was trained elsewhere. Only inside `store.writing`."""
         begin_run(self._store, arm, self.command)
-        responder = self._load(str(folder), is_base=False)
-        self._measure_once(arm, responder, 1.0)
+        with working_on(arm.name):
+            responder = self._load(str(folder), is_base=False)
+            self._measure_once(arm, responder, 1.0)
 
     def load_base(self) -> tuple[Policy, Responder[TreeEngine]]:
         """Load a fresh copy of the base model, ready for training.

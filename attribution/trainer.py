@@ -143,7 +143,7 @@ class Trainer:
             return self._exhausted("no question of the subset has what this method learns from")
         total = budget.total(self._questions)
         unit = UNITS[budget.kind]
-        with track(f"Training {run.arm.name}", total, unit, budget.used(self._position)) as advance:
+        with track("Training", total, unit, budget.used(self._position)) as advance:
             self._evaluate_due()
             while budget.used(self._position) < total:
                 before = budget.used(self._position)

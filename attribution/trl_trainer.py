@@ -186,10 +186,10 @@ class TrlTrainer:
 
     def _follow(self, process: TrlProcess) -> None:
         """Answer what the training process says until it hangs up."""
-        run, budget = self._run, self._budget
+        budget = self._budget
         total, unit = budget.total(self._questions), UNITS[budget.kind]
         self._saved_at = self._began = time.monotonic()
-        with track(f"Training {run.arm.name}", total, unit, budget.used(self._position)) as advance:
+        with track("Training", total, unit, budget.used(self._position)) as advance:
             try:
                 while True:
                     self._answer(process, advance)

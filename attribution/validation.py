@@ -23,12 +23,14 @@ from attrib.analysis.datamodel import (
 )
 from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.finished_arms import FinishedArms, find_arms
+from attrib.attribution.plan import AblationPlan, Announce, say_nothing
 from attrib.attribution.retraining import (
     Measured,
     Retraining,
     RetrainSettings,
     exhausted,
     measure,
+    plan_retraining,
     retrain,
 )
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
@@ -96,8 +98,28 @@ class ValidationSummary:
     methods: tuple[MethodValidation, ...]
 
 
-def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
+def plan_validation(store: Store, settings: ValidateSettings) -> AblationPlan:
+    """Return the bank that `validate` would train, with times from a probe; nothing is trained.
+
+    Raises:
+        AttribError: what `validate` would refuse.
+    """
+    with store.writing("attrib attribute validate --dry-run", create=False):
+        found = find_arms(store, settings)
+        scored_methods(store, found, settings.method)
+        planned = plan_bank(found, settings.subsets, settings.fraction)
+        return plan_retraining(store, found, planned, settings)
+
+
+def validate(
+    store: Store, settings: ValidateSettings, announce: Announce = say_nothing
+) -> ValidationSummary:
     """Train the bank where it is not there yet, and hold every method against it.
+
+    Args:
+        store: the study.
+        settings: what is asked for.
+        announce: called with the plan before anything is trained.
 
     Raises:
         ConfigError: the fraction leaves no question in or out.
@@ -107,7 +129,7 @@ def validate(store: Store, settings: ValidateSettings) -> ValidationSummary:
         found = find_arms(store, settings)
         methods = scored_methods(store, found, settings.method)
         planned = plan_bank(found, settings.subsets, settings.fraction)
-        done = retrain(store, found, planned, settings, "attribute validate")
+        done = retrain(store, found, planned, settings, "attribute validate", announce)
         if len(done) < LEAST_SUBSETS:
             raise DataError(
                 f"Only {len(done)} of {len(planned)} arms could be trained; at least "

@@ -17,7 +17,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 
 from attrib.config import content_hash
 from attrib.data.questions import WORLDFACTS, AnswerType, Question, Split, load_worldfacts
-from attrib.errors import ConfigError, DataError, QueryError
+from attrib.errors import ConfigError, DataError, QueryError, condition_error
 from attrib.store import Store, Transaction
 
 _SELECT = "SELECT * FROM questions WHERE dataset = $dataset ORDER BY question_id"
@@ -177,7 +177,7 @@ def filter_questions(
     try:
         rows = store.read(_SELECT_IDS.format(where or "TRUE"))
     except QueryError as error:
-        raise ConfigError(f'The condition "{where}" cannot be used: {error}') from error
+        raise condition_error(where, error, 'attrib query "DESCRIBE questions"') from error
     wanted = set(rows["question_id"])
     return sorted(
         (q for q in questions if q.question_id in wanted), key=lambda q: content_hash(q.question_id)

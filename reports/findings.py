@@ -127,6 +127,11 @@ def describe_control(experiment: Trained, arm: Arm) -> str:
     when = f" at {percent(at)} of the budget" if at != arm.compared_at else ""
     shown = f"{points_interval(difference)} points{when}"
     if difference.includes_zero or difference.low is None:
+        if judge(arm) is not Finding.GAIN:
+            return (
+                "Nor can it be told from training on as many questions drawn at random: the "
+                f"difference is {shown}."
+            )
         return (
             "As many questions drawn at random did as well, as far as can be told: the difference "
             f"is {shown}, so the gain is not shown to be these questions' own."

@@ -123,11 +123,12 @@ def _show_visit(visit: ShownVisit) -> str:
 
 def tabulate_ends(found: Attribution) -> list[Table]:
     """Return the questions with the highest scores, and those with the lowest."""
-    listed = min(LISTED, len(found.questions))
-    lowest = list(reversed(found.questions[-listed:]))
+    highest, others = found.questions[:LISTED], found.questions[LISTED:]
+    lowest = list(reversed(others[-LISTED:]))
     return [
-        tabulate_questions(found.questions[:listed], f"The {listed} highest scores"),
-        tabulate_questions(lowest, f"The {listed} lowest scores"),
+        tabulate_questions(some, f"The {len(some)} {which} scores")
+        for some, which in ((highest, "highest"), (lowest, "lowest"))
+        if some
     ]
 
 

@@ -225,7 +225,7 @@ def test_a_whole_table_with_lists_can_be_printed_as_csv(study: Path) -> None:
 def test_query_refuses_to_write(study: Path, sql: str) -> None:
     result = attrib("query", "--db", study, sql)
     assert result.exit_code == 1
-    assert "read-only" in result.stderr
+    assert "read-only" in result.stderr or "One statement at a time" in result.stderr
     assert Store(study).read("SELECT count(*) FROM questions WHERE text <> ''").item() == 6540
 
 
@@ -394,3 +394,28 @@ def test_a_report_is_opened_in_the_browser_where_there_is_one(
     assert result.stderr == "There is no browser here to open it with.\n"
     assert json.loads(result.stdout)["path"] == str(page)
     assert page.is_file()
+
+
+def test_a_dash_prints_what_would_be_written(
+    graded_study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = ("--db", graded_study, "--output", "-")
+    rows = attrib("query", "SELECT 1 AS one", *there, "--format", "csv")
+    assert (rows.stdout, rows.stderr) == ("one\n1\n", "")
+    lines = attrib("export", *there, "--where", "rollout = 0")
+    assert {json.loads(line)["rollout"] for line in lines.stdout.splitlines()} == {0}
+    assert "rollouts of" in lines.stderr
+    numbers = attrib("report", *there, "--format", "csv", "--quiet")
+    assert numbers.stdout.startswith("role,subset,")
+    assert numbers.stderr == ""
+    assert "</html>" in attrib("report", *there).stdout
+    for refused in (
+        ("export", *there, "--json"),
+        ("export", *there, "--format", "parquet"),
+        ("query", "SELECT 1", *there, "--format", "parquet"),
+        ("report", *there, "--json"),
+        ("report", *there, "--open"),
+    ):
+        assert attrib(*refused).exit_code == 1
+    assert [file.name for file in tmp_path.iterdir()] == []

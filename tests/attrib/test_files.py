@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from attrib.errors import ConfigError
-from attrib.files import writing_to
+from attrib.files import STDOUT, writing_to
 
 
 def test_what_is_there_stays_until_the_new_is_whole(tmp_path: Path) -> None:
@@ -42,3 +42,14 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
         writing_to(tmp_path / "file" / "rows.csv"),
     ):
         pass
+
+
+def test_a_dash_is_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    print("before", end=" ")
+    with writing_to(STDOUT) as stream:
+        stream.write(b"rows")
+    assert capfdbinary.readouterr().out == b"before rows"
+    assert not list(tmp_path.iterdir())

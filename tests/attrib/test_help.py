@@ -11,7 +11,7 @@ import typer.main
 from attrib.cli import app
 
 REFERENCE = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
-QUIET = {"sample", "bucket", "ablate", "run", "export", "grade", "grade export"}
+QUIET = {"sample", "bucket", "ablate", "run", "report", "export", "grade", "grade export"}
 QUIET |= {"data import", "data import-rollouts", "data split"}
 QUIET |= {"attribute", "attribute validate", "attribute curves", "attribute export"}
 """Commands that talk on stderr while they work."""

@@ -396,6 +396,7 @@ def test_reading_cannot_write(store: Store) -> None:
         ("SELECT nothing", "The query failed: Binder Error"),
         ("SELEKT 1", "The query failed: Parser Error"),
         ("", "Only statements that return rows"),
+        ("SELECT 1; SELECT 2", "One statement at a time"),
         ("SELECT interval 1 day", "The query failed"),
     ],
 )
@@ -487,9 +488,15 @@ def test_a_place_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
     refused = pytest.raises(StoreError, match=r"cannot be written.*Choose another --db")
     with refused, store.writing("attrib test"):
         pass
+
+
+def test_a_folder_is_no_study(tmp_path: Path) -> None:
     folder = Store(tmp_path)
-    with pytest.raises(StoreError, match="cannot be opened"), folder.writing("attrib test"):
+    said = rf"{tmp_path} is a folder\. Name a file: --db {tmp_path}/study\.duckdb"
+    with pytest.raises(StoreError, match=said), folder.writing("attrib test"):
         pass
+    with pytest.raises(StoreError, match=said):
+        folder.read(COUNT)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -16,12 +16,13 @@ from attrib.attribution import retraining
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.attribute import AttributeSettings, AttributionSummary, attribute
 from attrib.attribution.bergson_export import BergsonSettings, export_for_bergson
-from attrib.attribution.curves import CurvesSettings, draw_curves
+from attrib.attribution.curves import CurvesSettings, draw_curves, plan_curves
 from attrib.attribution.effects import estimate_effects
 from attrib.attribution.influence import ScoringTrainer
+from attrib.attribution.plan import AblationPlan
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.scores import mean_pair_scores
-from attrib.attribution.validation import ValidateSettings, validate
+from attrib.attribution.validation import ValidateSettings, plan_validation, validate
 from attrib.cli import app
 from attrib.errors import ConfigError, DataError, TrainingError
 from attrib.reports.render import write_report
@@ -322,7 +323,15 @@ def test_validation_trains_a_bank_once(store: Store, monkeypatch: pytest.MonkeyP
     effects = store.read("FROM effects ORDER BY ALL")
     arms = store.read("FROM arms ORDER BY ALL")
     before = estimate_effects(store, arms["experiment_id"][0])
-    summary = validate(store, ValidateSettings(**CPU, subsets=6))
+    planned = plan_validation(store, ValidateSettings(**CPU, subsets=6))
+    assert [run.status for run in planned.runs] == ["to do"] * 6
+    assert planned.seconds is not None
+    assert planned.seconds > 0
+    assert planned.experiment_id == arms["experiment_id"][0]
+    assert store.read("FROM retrainings").is_empty()
+    announced: list[AblationPlan] = []
+    summary = validate(store, ValidateSettings(**CPU, subsets=6), announced.append)
+    assert [len(plan.owed) for plan in announced] == [6]
     assert estimate_effects(store, summary.experiment_id) == before
     assert (summary.subsets, summary.questions, summary.failed) == (6, 15, ())
     assert [one.method for one in summary.methods] == list(ScoreMethod)
@@ -378,7 +387,9 @@ def test_validation_needs_scores(trained: Path, open_store: Callable[..., Store]
 
 def test_curves_hold_the_highest_scores_against_random_ones(store: Store) -> None:
     settings = CurvesSettings(**CPU, method=("difficulty",), fraction=(0.4,), seeds=2)
+    assert len(plan_curves(store, settings).owed) == 2 * 2 * 2
     summary = draw_curves(store, settings)
+    assert not plan_curves(store, settings).owed
     assert [(p.role, p.method, p.trained_on, p.seeds) for p in summary.points] == [
         ("keep", "difficulty", 12, 2),
         ("keep", "random", 12, 2),
