@@ -93,7 +93,7 @@ def plan_curves(store: Store, settings: CurvesSettings) -> AblationPlan:
     """
     with store.writing("attrib attribute curves --dry-run", create=False):
         found = find_arms(store, settings)
-        return plan_retraining(store, found, _plan(store, found, settings), settings)
+        return plan_retraining(store, found, _plan(store, found, settings))
 
 
 def draw_curves(

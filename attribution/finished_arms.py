@@ -13,6 +13,7 @@ from pydantic import Field
 from attrib.attribution.arms import Arm
 from attrib.attribution.experiment import Experiment, set_up
 from attrib.attribution.settings import AblateSettings, TrainSettings, Vllm
+from attrib.cluster import ArmClusterSettings
 from attrib.config import differing_keys
 from attrib.data.questions import Question
 from attrib.errors import DataError
@@ -125,7 +126,7 @@ def find_arms(store: Store, asked: ArmsSettings) -> FinishedArms:
     listed = ", ".join(f"'{name}'" for name in held_out)
     settings = AblateSettings(
         **{name: params[name] for name in TrainSettings.model_fields},
-        **asked.model_dump(include=set(JudgeSettings.model_fields)),
+        **asked.model_dump(include={*JudgeSettings.model_fields, *ArmClusterSettings.model_fields}),
         bucketing=first["bucketing_id"],
         reward_grader=params["reward_grader"].split("-", 1)[0],
         eval_grader=params["grader"].split("-", 1)[0],

@@ -28,7 +28,7 @@ FINISHED = ("done", "exhausted")
 PROBED_VISITS = 2
 PROBED_QUESTIONS = 8
 BYTES_PER_EVALUATION = 200  # a row of the store, compressed
-BYTES_PER_ROLLOUT = 29  # of training, at 12 tokens (benchmarks/RESULTS.md)
+BYTES_PER_TOKEN = 2.4  # of training rollouts (benchmarks/RESULTS.md)
 STATE_COPIES = 3  # weights and two moments
 
 _RUNS = "SELECT arm_id, status FROM training_runs ORDER BY arm_id"
@@ -43,6 +43,7 @@ class Probe:
         gradient_seconds: of the passes of one group.
         question_seconds: of one greedy answer.
         sample_seconds: of one sampled answer.
+        rollout_tokens: of a training rollout, the mean.
         weight_bytes: of the weights as they would be kept.
         trained_bytes: of what training changes.
     """
@@ -51,6 +52,7 @@ class Probe:
     gradient_seconds: float
     question_seconds: float
     sample_seconds: float
+    rollout_tokens: float
     weight_bytes: int
     trained_bytes: int
 
@@ -213,6 +215,7 @@ def probe_base(runner: Runner, arm: Arm, evaluation: EvaluationPlan) -> Probe:
     started = time.monotonic()
     visits = run.source.visit(0, arm.questions[:PROBED_VISITS])
     visit_seconds = (time.monotonic() - started) / len(visits)
+    lengths = [len(drawn) for visit in visits for drawn in visit.group.completions]
     group = _as_right(max(visits, key=lambda visit: len(visit.group.completions)))
     started = time.monotonic()
     if group.completions:
@@ -232,6 +235,7 @@ def probe_base(runner: Runner, arm: Arm, evaluation: EvaluationPlan) -> Probe:
         gradient_seconds=gradient_seconds,
         question_seconds=(greedy_at - started) / len(questions),
         sample_seconds=(time.monotonic() - greedy_at) / sampled,
+        rollout_tokens=float(np.mean(lengths)) if lengths else 0.0,
         weight_bytes=sum(p.nbytes for p in policy.module.parameters()),
         trained_bytes=sum(p.nbytes for p in policy.trained.values()),
     )
@@ -278,8 +282,8 @@ def _estimate_kept(
     copies = {Keep.NONE: 0, Keep.LAST: 1, Keep.ALL: len(evaluation.at)}[settings.keep]
     forecasts = [run.forecast for run in owed if run.forecast is not None]
     answers = _rows(owed, evaluation) * BYTES_PER_EVALUATION
-    drawn = sum(round(expected.rollouts) for expected in forecasts) * BYTES_PER_ROLLOUT
-    return answers + drawn + len(forecasts) * copies * probe.weight_bytes
+    tokens = sum(expected.rollouts for expected in forecasts) * probe.rollout_tokens
+    return answers + round(tokens * BYTES_PER_TOKEN) + len(forecasts) * copies * probe.weight_bytes
 
 
 def _estimate_disk(

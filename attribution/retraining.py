@@ -24,7 +24,6 @@ from attrib.attribution.plan import (
 )
 from attrib.attribution.running import choose_cluster, running
 from attrib.attribution.runs import Runner
-from attrib.attribution.settings import AblateSettings
 from attrib.cluster import ArmClusterSettings
 from attrib.data.questions import Question
 from attrib.errors import DataError
@@ -93,11 +92,11 @@ class RetrainSettings(ArmsSettings, ArmClusterSettings):
 
 
 def plan_retraining(
-    store: Store, found: FinishedArms, planned: Sequence[Retraining], settings: RetrainSettings
+    store: Store, found: FinishedArms, planned: Sequence[Retraining]
 ) -> AblationPlan:
     """Return what `retrain` would do, with times from a probe. Only inside `writing`."""
     arms = [one.arm for one in planned]
-    plan = plan_runs(store, found.experiment, arms, _settle(found, settings))
+    plan = plan_runs(store, found.experiment, arms, found.settings)
     return replace(plan, experiment_id=found.experiment_id)
 
 
@@ -115,20 +114,19 @@ def retrain(
         store: the study.
         found: the arms whose scores are checked.
         planned: the arms that check them.
-        settings: where they are trained.
+        settings: that asked.
         command: that asked, by its words.
         announce: called with the plan before anything is trained.
     """
     _register(store, found.experiment_id, planned)
     arms = {one.arm.arm_id: one.arm for one in planned}
-    there = _settle(found, settings)
-    plan = plan_runs(
-        store, found.experiment, list(arms.values()), there, is_here=not choose_cluster(there)
-    )
+    there, experiment = found.settings, found.experiment
+    is_here = not choose_cluster(there)
+    plan = plan_runs(store, experiment, list(arms.values()), there, is_here=is_here)
     announce(plan)
     owed = [arms[run.arm_id] for run in plan.owed]
-    runner = Runner(store, found.experiment, there, command_line(command, settings, store.path))
-    with running(store, found.experiment, there, runner, owed) as ended:
+    runner = Runner(store, experiment, there, command_line(command, settings, store.path))
+    with running(store, experiment, there, runner, owed) as ended:
         for place, (arm, is_done) in enumerate(ended, start=1):
             say(f"{place} of {len(owed)} {'done' if is_done else 'failed'}: {arm.name}")
     for run in plan.runs:
@@ -136,12 +134,6 @@ def retrain(
             runner.clean_up(arms[run.arm_id])
     statuses = read_statuses(store)
     return [one for one in planned if statuses.get(one.arm.arm_id) in FINISHED]
-
-
-def _settle(found: FinishedArms, settings: RetrainSettings) -> AblateSettings:
-    """Return the settings of the found arms, with where others like them are trained."""
-    where = settings.model_dump(include=set(ArmClusterSettings.model_fields))
-    return found.settings.model_copy(update=where)
 
 
 def exhausted(store: Store, done: Sequence[Retraining]) -> tuple[str, ...]:

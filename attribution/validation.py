@@ -108,7 +108,7 @@ def plan_validation(store: Store, settings: ValidateSettings) -> AblationPlan:
         found = find_arms(store, settings)
         scored_methods(store, found, settings.method)
         planned = plan_bank(found, settings.subsets, settings.fraction)
-        return plan_retraining(store, found, planned, settings)
+        return plan_retraining(store, found, planned)
 
 
 def validate(

@@ -18,6 +18,7 @@ from attrib.attribution.attribute import AttributeSettings, AttributionSummary, 
 from attrib.attribution.bergson_export import BergsonSettings, export_for_bergson
 from attrib.attribution.curves import CurvesSettings, draw_curves, plan_curves
 from attrib.attribution.effects import estimate_effects
+from attrib.attribution.finished_arms import find_arms
 from attrib.attribution.influence import ScoringTrainer
 from attrib.attribution.plan import AblationPlan
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
@@ -346,6 +347,13 @@ def test_validation_trains_a_bank_once(store: Store, monkeypatch: pytest.MonkeyP
     assert len(store.read("FROM validations")) == 3 * len(ScoreMethod)
     one = validate(store, ValidateSettings(**CPU, subsets=6, method=("visits",)))
     assert one.methods == tuple(m for m in summary.methods if m.method is ScoreMethod.VISITS)
+
+
+def test_a_bank_is_trained_where_it_is_asked_for(store: Store) -> None:
+    with store.writing("attrib test"):
+        found = find_arms(store, ValidateSettings(**CPU, cluster="local", workers=2, storage="/s"))
+    settings = found.settings
+    assert (settings.cluster, settings.workers, settings.storage) == ("local", 2, "/s")
 
 
 def check_against_scipy(store: Store, summary: object, bank: pl.DataFrame) -> None:

@@ -16,7 +16,6 @@ import polars as pl
 import pytest
 import torch
 
-from attrib.attribution import ablate as ablation
 from attrib.attribution import arm_task, cluster_arms, running, runs, trainer
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.arm_rows import load_rows, put_rows, save_rows, take_rows
@@ -118,7 +117,7 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_arms, "import_ray", lambda: InlineRay)
     monkeypatch.setattr(cluster_arms, "SECONDS_BETWEEN_NOTES", 0.0)
     monkeypatch.setattr(arm_task, "SECONDS_BETWEEN_REPORTS", 0.0)
-    monkeypatch.setattr(ablation, "probe_base", lambda *_: None)
+    monkeypatch.setattr("attrib.attribution.plan.probe_base", lambda *_: None)
 
 
 @pytest.fixture
@@ -138,7 +137,7 @@ def quiet(
     """Return a study whose arms were run one after another in this process."""
     store = Store(Path(shutil.copy(bucketed, tmp_path_factory.mktemp("quiet") / "study.duckdb")))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ablation, "probe_base", lambda *_: None)
+        patch.setattr("attrib.attribution.plan.probe_base", lambda *_: None)
         ablate_shortly(store, cluster="none", **MORE)
     return store
 

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 import torch
 
-from attrib.attribution import ablate as ablation
 from attrib.attribution import runs, trainer
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.policy import Policy
@@ -62,7 +61,7 @@ AFTER_EXHAUSTION = Place(runs.Runner, "_evaluate_exhausted")
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the estimate of times out: it is made anew at every start."""
-    monkeypatch.setattr(ablation, "probe_base", lambda *_: None)
+    monkeypatch.setattr("attrib.attribution.plan.probe_base", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -676,7 +676,7 @@ def test_the_trainer_and_vllm_are_part_of_what_an_arm_is(
     chatting: Path, open_store: Callable[..., Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trl_checks, "_refuse_vllm", lambda settings: None)
-    monkeypatch.setattr("attrib.attribution.ablate.probe_base", lambda *_: None)
+    monkeypatch.setattr("attrib.attribution.plan.probe_base", lambda *_: None)
     store = open_store(original=chatting)
     several: list[dict[str, object]] = [
         {"trainer": "native"},
