@@ -8,6 +8,7 @@ question is known.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,19 +65,26 @@ class Forest:
 def plant(groups: Sequence[Group], tokens_at_once: int) -> Iterator[Forest]:
     """Yield forests of consecutive groups, each of about `tokens_at_once` distinct tokens at most.
 
-    A single group is never split, however large.
+    A single group is never split, however large. What a prompt has in common with another one's
+    beginning is run once, and counted once.
     """
     pending: list[Group] = []
     tokens = 0
     for group in groups:
-        size = len(group.prompt) + len({c[:i] for c in group.completions for i in range(1, len(c))})
-        if pending and tokens + size > tokens_at_once:
+        own = len({c[:i] for c in group.completions for i in range(1, len(c))})
+        shared = max((_count_shared(group.prompt, one.prompt) for one in pending), default=0)
+        if pending and tokens + len(group.prompt) - shared + own > tokens_at_once:
             yield _lay_out(pending)
-            pending, tokens = [], 0
+            pending, tokens, shared = [], 0, 0
         pending.append(group)
-        tokens += size
+        tokens += len(group.prompt) - shared + own
     if pending:
         yield _lay_out(pending)
+
+
+def _count_shared(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return how long the beginning is that two sequences have in common."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _lay_out(groups: Sequence[Group]) -> Forest:

@@ -8,7 +8,7 @@ gradients wait while the run they belong to goes on.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -116,28 +116,30 @@ def find_gradients(
     weights = list(policy.trained.values())
     mean = [torch.zeros_like(weight) for weight in weights]
     alone: dict[str, torch.Tensor] = {}  # projected gradients of single questions
-    rows = []
+    rows: list[torch.Tensor] = []
     with track("Taking held-out gradients of", held_out.questions, "questions") as advance:
 
-        def gradients_of(groups: Sequence[Group]) -> Iterator[tuple[torch.Tensor, ...]]:
-            """Yield parts of the gradient of summed performance; add them to that of the mean."""
+        def gradient_of(groups: Sequence[Group]) -> torch.Tensor:
+            """Return the projected gradient of summed performance; add the whole to the mean."""
+            whole: tuple[torch.Tensor, ...] = ()
             for forest in plant(sorted(groups, key=lambda group: group.prompt), at_once):
                 found = performance(policy, forest, target).sum()
                 gradient = torch.autograd.grad(found, weights, materialize_grads=True)
-                torch._foreach_add_(mean, gradient, alpha=1 / held_out.questions)
-                yield gradient
+                if whole:
+                    torch._foreach_add_(whole, gradient)
+                else:
+                    whole = gradient
                 advance(len(forest.groups))
+            torch._foreach_add_(mean, whole, alpha=1 / held_out.questions)
+            return projection.project(whole)
 
         for group in held_out.single.values():
-            [gradient] = gradients_of([group])
-            alone[group.question_id] = projection.project(gradient)
+            alone[group.question_id] = gradient_of([group])
         for groups in held_out.parts.values():
-            row = torch.zeros(projection.size, device=weights[0].device)
-            for group in groups:
-                row += alone.get(group.question_id, 0.0)
-            for gradient in gradients_of([g for g in groups if g.question_id not in alone]):
-                row += projection.project(gradient)
-            rows.append(row / len(groups))
+            known = [alone[one.question_id] for one in groups if one.question_id in alone]
+            others = [group for group in groups if group.question_id not in alone]
+            found = [*known, gradient_of(others)] if others else known
+            rows.append(torch.stack(found).sum(0) / len(groups))
     return HeldOutGradients(step, torch.stack([*rows, *alone.values()]), tuple(mean))
 
 

@@ -207,10 +207,9 @@ class ScoringTrainer(Trainer):
             assert weight.grad is not None
             state = self._optimizer.state[weight]
             steps = int(state["step"]) + 1 if state else 1
-            moment = (1 - beta2) * weight.grad.square()
-            if state:
-                moment += beta2 * state["exp_avg_sq"]
-            scales.append((moment / (1 - beta2**steps)).sqrt_().add_(group["eps"]).reciprocal_())
+            moment = beta2 * state["exp_avg_sq"] if state else torch.zeros_like(weight)
+            moment.addcmul_(weight.grad, weight.grad, value=1 - beta2).div_(1 - beta2**steps)
+            scales.append(moment.sqrt_().add_(group["eps"]).reciprocal_())
         return tuple(scales)
 
     def _to_rows(

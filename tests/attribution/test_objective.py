@@ -20,6 +20,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from attrib.attribution.forest import plant
 from attrib.attribution.groups import Group
 from attrib.attribution.objective import (
     Advantage,
@@ -548,3 +549,16 @@ def test_gradient_weights_by_hand(
     assert first.weight == pytest.approx(2 * 0.5 / 4)  # each is one of four, over its own tokens
     right, nothing = Likelihood(policy, groups).backward()
     assert (right.weight, nothing.weight) == (1.0, 0.0)
+
+
+def test_forests_are_filled_with_distinct_tokens() -> None:
+    """What prompts have in common is run once; a limit holds for what is run."""
+    right_G = np.ones(2, dtype=np.bool_)
+    groups = [Group(f"q{n}", (1, 2, 3, 4, 10 + n), ((5, 6, 7), (5, 8)), right_G) for n in range(9)]
+    forests = list(plant(groups, 16))
+    sizes = [len(forest.tree.token_N) for forest in forests]
+    # Four shared tokens, and for each group its own last one, `5` and `5 6`.
+    assert sizes == [4 + 4 * 3, 4 + 4 * 3, 4 + 3]
+    assert [len(forest.groups) for forest in forests] == [4, 4, 1]
+    assert [group for forest in forests for group in forest.groups] == groups
+    assert [len(forest.groups) for forest in plant(groups, 1)] == [1] * 9
