@@ -14,6 +14,7 @@ from attrib.options import (
     CpusPerWorker,
     Database,
     Device,
+    DryRun,
     GpusPerWorker,
     JudgeConcurrency,
     JudgeKeyEnv,
@@ -230,9 +231,7 @@ def ablate(
     judge_key_env: JudgeKeyEnv = "OPENAI_API_KEY",
     judge_concurrency: JudgeConcurrency = 32,
     max_judge_calls: MaxJudgeCalls = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan; train nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
     print_config: PrintConfig = False,
@@ -248,15 +247,15 @@ def ablate(
     from attrib.attribution.ablate import plan_ablation
     from attrib.attribution.settings import AblateSettings
     from attrib.store import Store
-    from attrib.tables import print_ablation_plan, print_effects
+    from attrib.tables import print_effects, print_training_plan
 
     settings = make_settings(ctx, AblateSettings)
     if print_config:
         return show_config(ctx)
     if dry_run:
         plan = plan_ablation(Store(db), settings)
-        return print_json(plan) if as_json else print_ablation_plan(plan)
-    announce = (lambda plan: None) if quiet else partial(print_ablation_plan, to_stderr=True)
+        return print_json(plan) if as_json else print_training_plan(plan)
+    announce = (lambda plan: None) if quiet else partial(print_training_plan, to_stderr=True)
     summary = run_ablation(Store(db), settings, announce)
     if as_json:
         print_json(summary)

@@ -12,6 +12,7 @@ from attrib.options import (
     CpusPerWorker,
     Database,
     Device,
+    DryRun,
     GpusPerWorker,
     JudgeConcurrency,
     JudgeKeyEnv,
@@ -61,8 +62,6 @@ Model = Annotated[
     str | None,
     typer.Option(help="Where the sampled model lies now; default: where it was.", **RUNNING),
 ]
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; train nothing.")]
 
 app = typer.Typer(rich_markup_mode="markdown", invoke_without_command=True)
 
@@ -168,7 +167,7 @@ def validate(
     from attrib.attribution.validation import ValidateSettings, plan_validation
     from attrib.attribution.validation import validate as validate_scores
     from attrib.store import Store
-    from attrib.tables import describe_owed, print_ablation_plan
+    from attrib.tables import describe_owed, print_training_plan
     from attrib.tables_attribution import print_validation
 
     settings = make_settings(ctx, ValidateSettings)
@@ -176,7 +175,7 @@ def validate(
         return show_config(ctx)
     if dry_run:
         plan = plan_validation(Store(db), settings)
-        return print_json(plan) if as_json else print_ablation_plan(plan)
+        return print_json(plan) if as_json else print_training_plan(plan)
     summary = validate_scores(Store(db), settings, lambda plan: say(describe_owed(plan)))
     return print_json(summary) if as_json else print_validation(summary)
 
@@ -220,7 +219,7 @@ def curves(
     """
     from attrib.attribution.curves import CurvesSettings, draw_curves, plan_curves
     from attrib.store import Store
-    from attrib.tables import describe_owed, print_ablation_plan
+    from attrib.tables import describe_owed, print_training_plan
     from attrib.tables_attribution import print_curves
 
     settings = make_settings(ctx, CurvesSettings)
@@ -228,7 +227,7 @@ def curves(
         return show_config(ctx)
     if dry_run:
         plan = plan_curves(Store(db), settings)
-        return print_json(plan) if as_json else print_ablation_plan(plan)
+        return print_json(plan) if as_json else print_training_plan(plan)
     summary = draw_curves(Store(db), settings, lambda plan: say(describe_owed(plan)))
     return print_json(summary) if as_json else print_curves(summary)
 

@@ -5,6 +5,8 @@ an `AttribError` into one line on stderr and exit code 1; subclasses also inheri
 they stand for, so library users can catch either.
 """
 
+from collections.abc import Sequence
+
 
 class AttribError(Exception):
     """Root of every error that `attrib` raises on purpose."""
@@ -26,17 +28,19 @@ class QueryError(StoreError):
     """A statement that the study's database does not accept."""
 
 
-def condition_error(where: str | None, error: QueryError, columns: str) -> ConfigError:
+def condition_error(where: str | None, error: QueryError, columns: Sequence[str]) -> ConfigError:
     """Return the error for an SQL condition that cannot be used.
 
     Args:
         where: the condition.
         error: what became of a statement with it.
-        columns: where its columns are listed.
+        columns: that it can name.
     """
     reason = str(error).removeprefix("The query failed: ").rstrip(".!")
     reason = reason.partition(" Error: ")[2] or reason
-    return ConfigError(f'The condition "{where}" cannot be used: {reason}. Columns: {columns}')
+    return ConfigError(
+        f'The condition "{where}" cannot be used: {reason}. Columns: {", ".join(columns)}.'
+    )
 
 
 class ModelError(AttribError, OSError):

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from attrib.errors import DataError, QueryError, condition_error
-from attrib.files import STDOUT, writing_to
-from attrib.output import Format, choose_format, refuse_study, to_lines, write_frame
+from attrib.files import STDOUT, refuse_study, writing_to
+from attrib.output import Format, choose_format, to_lines, write_frame
 from attrib.progress import say
 from attrib.sample_logs import to_inspect, to_lm_eval
 from attrib.settings import Settings
@@ -139,11 +139,12 @@ def _choose_grader(store: Store, sample_set_id: str, prefix: str) -> str | None:
 
 
 def _read(store: Store, where: str | None, sample_set_id: str, grader: str | None) -> pl.DataFrame:
-    sql = _ROLLOUTS.format(where=where or "TRUE")
+    params = {"sample_set_id": sample_set_id, "grader": grader or ""}
     try:
-        rows = store.read(sql, sample_set_id=sample_set_id, grader=grader or "")
+        rows = store.read(_ROLLOUTS.format(where=where or "TRUE"), **params)
     except QueryError as error:
-        raise condition_error(where, error, "docs/store.md") from error
+        columns = store.read(_ROLLOUTS.format(where="FALSE"), **params).columns
+        raise condition_error(where, error, columns) from error
     if rows.is_empty():
         raise DataError(f'No rollout satisfies "{where or "TRUE"}"; nothing was written.')
     return rows

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from attrib.errors import ConfigError
 
 STDOUT = Path("-")
+"""What `./-` is as well; a file of that name is reached by its whole path."""
 
 
 @contextmanager
@@ -46,3 +47,13 @@ def writing_to(output: Path) -> Iterator[BinaryIO]:
         if not is_special:
             with suppress(OSError):
                 target.unlink()
+
+
+def refuse_study(output: Path, study: Path) -> None:
+    """Refuse to write over the study that is read.
+
+    Raises:
+        ConfigError: the file is the study.
+    """
+    if output.exists() and study.exists() and output.samefile(study):
+        raise ConfigError(f"{output} is the study itself. Name another file.")

@@ -166,7 +166,8 @@ class Study:
                 f"SELECT * FROM ({sql}) WHERE ({where}\n) ORDER BY {order}", **params
             )
         except QueryError as error:
-            raise condition_error(where, error, "docs/store.md") from error
+            columns = self._store.read(f"SELECT * FROM ({sql}) LIMIT 0", **params).columns
+            raise condition_error(where, error, columns) from error
 
     def _newest(self, table: str, prefix: str) -> str:
         key = _NEWEST[table]

@@ -40,6 +40,7 @@ Quiet = Annotated[
     bool,
     typer.Option("--quiet", "-q", callback=_hush, help="No progress and no talk; errors only."),
 ]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; train nothing.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]
 
 _JUDGE: Any = {"rich_help_panel": "The judge"}
@@ -131,9 +132,9 @@ def show_config(ctx: typer.Context) -> None:
 
 
 def _show_value(value: object) -> str:
-    """Return a setting in one line; one that is not set is a dash."""
+    """Return a setting in one line."""
     if value in (None, "", [], ()):
-        return "–"
+        return "(none)"
     shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return " ".join(shown.split())
 

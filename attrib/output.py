@@ -44,16 +44,6 @@ def choose_format(wanted: str | None, output: Path | None, default: str, known: 
     return found
 
 
-def refuse_study(output: Path, study: Path) -> None:
-    """Refuse to write over the study that is read.
-
-    Raises:
-        ConfigError: the file is the study.
-    """
-    if output.exists() and study.exists() and output.samefile(study):
-        raise ConfigError(f"{output} is the study itself. Name another file.")
-
-
 def write_frame(frame: pl.DataFrame, kind: Format, output: Path) -> None:
     """Write rows to a file.
 

@@ -40,8 +40,8 @@ def query(
 
     Example: `attrib query "SELECT bucket, count(*) FROM buckets GROUP BY bucket"`
     """
-    from attrib.files import STDOUT
-    from attrib.output import Format, choose_format, refuse_study, to_text, write_frame
+    from attrib.files import STDOUT, refuse_study
+    from attrib.output import Format, choose_format, to_text, write_frame
     from attrib.store import Store
     from attrib.tables import print_frame
 

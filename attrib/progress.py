@@ -57,7 +57,7 @@ def format_rate(per_second: float | None, unit: str) -> str:
 
 @contextmanager
 def working_on(subject: str) -> Iterator[None]:
-    """Let progress within the block say what it is about: "Evaluating" such an arm."""
+    """Let progress within the block say what it is about, such as an arm."""
     token = _subject.set(subject)
     try:
         yield
@@ -71,7 +71,8 @@ def track(description: str, total: int, unit: str, done: int = 0) -> Iterator[Ad
 
     It takes increments, 0 included: a sign of life.
     """
-    description = f"{description} {_subject.get()}".rstrip()
+    subject = _subject.get()
+    description = f"{description} ({subject})" if subject else description
     if _quiet:
         yield lambda increment: None
     elif not sys.stderr.isatty():

@@ -148,9 +148,9 @@ class Store:
             StoreError: another run is writing (it is named), the file cannot be created, or there
                 is none and it is not to be created.
         """
+        self._refuse_folder()
         if not create:
             self._require_study()
-        self._refuse_folder()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)

@@ -18,7 +18,7 @@ from attrib.roles import Role
 
 if TYPE_CHECKING:
     from attrib.attribution.effect import Effect
-    from attrib.attribution.plan import AblationPlan
+    from attrib.attribution.plan import TrainingPlan
     from attrib.inspection import StudyStatus
     from attrib.sampling.bucketing import Bucketing
     from attrib.sampling.comparing import Comparison
@@ -147,8 +147,8 @@ def print_comparison(comparison: "Comparison") -> None:
         print_frame(comparison.disagreements)
 
 
-def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> None:
-    """Print every run of an ablation with what it is expected to take."""
+def print_training_plan(plan: "TrainingPlan", *, to_stderr: bool = False) -> None:
+    """Print every planned run with what it is expected to take."""
     table = _table(
         "run", "questions", "informative", "updates", "rollouts", "gradients", "time", "state"
     )
@@ -183,11 +183,11 @@ def print_ablation_plan(plan: "AblationPlan", *, to_stderr: bool = False) -> Non
     _print(*lines, *(f"Warning: {warning}" for warning in plan.warnings), to_stderr=to_stderr)
 
 
-def describe_owed(plan: "AblationPlan") -> str:
+def describe_owed(plan: "TrainingPlan") -> str:
     """Return how many runs of a plan are owed, and how long they will take."""
     owed = f"{len(plan.owed)} of {len(plan.runs)} runs to do"
     if plan.seconds is not None and plan.owed:
-        owed += f", about {_about(plan.seconds)} in all"
+        owed += f", about {_about(plan.seconds)} one after another"
     return f"{owed}."
 
 

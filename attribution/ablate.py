@@ -13,7 +13,7 @@ from attrib.attribution.effect import Effect, store_effects
 from attrib.attribution.effects import estimate_effects
 from attrib.attribution.experiment import Experiment, register, set_up
 from attrib.attribution.imports import plan_import
-from attrib.attribution.plan import AblationPlan, Announce, plan_runs, read_statuses
+from attrib.attribution.plan import Announce, TrainingPlan, plan_runs, read_statuses
 from attrib.attribution.running import choose_cluster, running
 from attrib.attribution.runs import Runner, free_disk
 from attrib.attribution.settings import AblateSettings, Design, Keep, Method
@@ -39,7 +39,7 @@ class AblationSummary:
     effects: tuple[Effect, ...]
 
 
-def plan_ablation(store: Store, settings: AblateSettings) -> AblationPlan:
+def plan_ablation(store: Store, settings: AblateSettings) -> TrainingPlan:
     """Return what `ablate` would do, with times from a probe; nothing is trained.
 
     Raises:
@@ -188,7 +188,7 @@ def _say_what_is_not_kept(runner: Runner, done: Sequence[Arm], settings: AblateS
         )
 
 
-def _refuse_full_disk(store: Store, plan: AblationPlan) -> None:
+def _refuse_full_disk(store: Store, plan: TrainingPlan) -> None:
     needed, free = plan.disk_bytes or 0, free_disk(store)
     if needed > free:
         raise StoreError(

@@ -16,7 +16,7 @@ from pydantic import Field
 from attrib.analysis.seeds import IntervalOverSeeds, difference_over_seeds, gain_over_seeds
 from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.finished_arms import FinishedArms, find_arms
-from attrib.attribution.plan import AblationPlan, Announce, say_nothing
+from attrib.attribution.plan import Announce, TrainingPlan, say_nothing
 from attrib.attribution.retraining import (
     Retraining,
     RetrainSettings,
@@ -85,12 +85,13 @@ class CurvesSummary:
 _Place = tuple[Role, float, ScoreMethod]
 
 
-def plan_curves(store: Store, settings: CurvesSettings) -> AblationPlan:
+def plan_curves(store: Store, settings: CurvesSettings) -> TrainingPlan:
     """Return the arms that `draw_curves` would train, with times from a probe; none is trained.
 
     Raises:
         AttribError: what `draw_curves` would refuse.
     """
+    _refuse_nothing(settings)
     with store.writing("attrib attribute curves --dry-run", create=False):
         found = find_arms(store, settings)
         return plan_retraining(store, found, _plan(store, found, settings))
@@ -110,6 +111,7 @@ def draw_curves(
         ConfigError: there is nothing to train, or a fraction takes no question or all.
         DataError: the arms have no scores, or no arm could be trained.
     """
+    _refuse_nothing(settings)
     with store.writing("attrib attribute curves", create=False):
         found = find_arms(store, settings)
         planned = _plan(store, found, settings)
@@ -126,10 +128,13 @@ def draw_curves(
         )
 
 
-def _plan(store: Store, found: FinishedArms, settings: CurvesSettings) -> list[Retraining]:
-    """Return the arms, seed by seed, so that whole comparisons exist early."""
+def _refuse_nothing(settings: CurvesSettings) -> None:
     if not (settings.keep or settings.remove):
         raise ConfigError("--no-keep and --no-remove leave nothing to train.")
+
+
+def _plan(store: Store, found: FinishedArms, settings: CurvesSettings) -> list[Retraining]:
+    """Return the arms, seed by seed, so that whole comparisons exist early."""
     methods = scored_methods(store, found, settings.method)
     return [
         one

@@ -29,6 +29,8 @@ from attrib.progress import track
 from attrib.sampling.engine import Engine
 from attrib.sampling.responder import Responder
 
+WHOLE_GRADIENTS = 3  # alive at once at most: the mean, a part's sum, and a forest's
+
 
 class Target(StrEnum):
     """What is differentiated, of every held-out question."""
@@ -117,18 +119,19 @@ def find_gradients(
     mean = [torch.zeros_like(weight) for weight in weights]
     alone: dict[str, torch.Tensor] = {}  # projected gradients of single questions
     rows: list[torch.Tensor] = []
-    with track("Taking held-out gradients of", held_out.questions, "questions") as advance:
+    with track("Taking held-out gradients", held_out.questions, "questions") as advance:
 
         def gradient_of(groups: Sequence[Group]) -> torch.Tensor:
             """Return the projected gradient of summed performance; add the whole to the mean."""
             whole: tuple[torch.Tensor, ...] = ()
             for forest in plant(sorted(groups, key=lambda group: group.prompt), at_once):
-                found = performance(policy, forest, target).sum()
-                gradient = torch.autograd.grad(found, weights, materialize_grads=True)
+                total = performance(policy, forest, target).sum()
+                gradient = torch.autograd.grad(total, weights, materialize_grads=True)
                 if whole:
                     torch._foreach_add_(whole, gradient)
                 else:
                     whole = gradient
+                del gradient  # while the next one is made, there are two
                 advance(len(forest.groups))
             torch._foreach_add_(mean, whole, alpha=1 / held_out.questions)
             return projection.project(whole)

@@ -173,7 +173,7 @@ class ScoringTrainer(Trainer):
 
     def _make_loss(self, used: Sequence[Visit], at_once: int) -> TreeLoss:
         """Return the loss of a batch, in a forward for each visit."""
-        return super()._make_loss(used, at_once=1)
+        return super()._make_loss(used, at_once=0)
 
     def _differentiate(self, places: Sequence[int], loss: torch.Tensor) -> None:
         if not self._scoring.keeps_parts:
@@ -192,7 +192,7 @@ class ScoringTrainer(Trainer):
         for place in list(self._parts):
             yield place, self._parts.pop(place)
         if not self._scoring.keeps_parts:
-            for [place], loss_F in self._make_loss(used, at_once=1).losses():
+            for [place], loss_F in self._make_loss(used, at_once=0).losses():
                 yield place, self._gradient_of(loss_F.sum())
 
     def _gradient_of(self, loss: torch.Tensor) -> Gradient:

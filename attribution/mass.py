@@ -62,7 +62,7 @@ def measure_masses(
         )
     entropies, longest = _entropies(samples), responder.sampling.max_new_tokens
     rows = {}
-    with track("Measuring probabilities of", len(questions), "questions") as advance:
+    with track("Measuring probabilities", len(questions), "questions") as advance:
         for forest in plant(sorted(groups, key=lambda group: group.prompt), TOKENS_AT_ONCE):
             logprob_K, rank_K = _score(policy, forest)
             for group, targets_G in zip(forest.groups, forest.targets, strict=True):

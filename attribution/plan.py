@@ -1,4 +1,4 @@
-"""The plan of an ablation: every run, what it is expected to take, and what is already done.
+"""The plan of training: every run, what it is expected to take, and what is already done.
 
 Owns the estimate that is shown before anything is trained. Times come from a probe of a few seconds
 on the base model; without one they are unknown.
@@ -90,8 +90,8 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, slots=True)
-class AblationPlan:
-    """All runs of an ablation.
+class TrainingPlan:
+    """All runs that a command makes.
 
     Attributes:
         experiment_id: which experiment they belong to.
@@ -119,11 +119,11 @@ class AblationPlan:
         return [run for run in self.runs if run.is_owed]
 
 
-Announce = Callable[[AblationPlan], None]
+Announce = Callable[[TrainingPlan], None]
 """Is given the plan before anything is trained."""
 
 
-def say_nothing(plan: AblationPlan) -> None:
+def say_nothing(plan: TrainingPlan) -> None:
     """Announce no plan."""
 
 
@@ -139,7 +139,7 @@ def plan_runs(
     settings: AblateSettings,
     *,
     is_here: bool = True,
-) -> AblationPlan:
+) -> TrainingPlan:
     """Return the plan for the arms, with times where some are to be trained in this process."""
     statuses = read_statuses(store)
     owed = [
@@ -170,7 +170,7 @@ def make_plan(
     evaluation: EvaluationPlan,
     settings: AblateSettings,
     probe: Probe | None,
-) -> AblationPlan:
+) -> TrainingPlan:
     """Return the plan for the arms, each run once, whatever roles it has."""
     names: dict[str, list[str]] = {}
     first: dict[str, Arm] = {}
@@ -196,7 +196,7 @@ def make_plan(
             )
         )
     owed = [run for run in runs if run.is_owed]
-    return AblationPlan(
+    return TrainingPlan(
         experiment_id=experiment_id,
         budget=settings.budget,
         fill=str(settings.fill),

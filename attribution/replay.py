@@ -16,7 +16,7 @@ import polars as pl
 from attrib.attribution.arms import Arm
 from attrib.attribution.effect import HELD_OUT
 from attrib.attribution.groups import Group
-from attrib.attribution.held_out_gradients import HeldOut, Target, as_group
+from attrib.attribution.held_out_gradients import WHOLE_GRADIENTS, HeldOut, Target, as_group
 from attrib.attribution.influence import (
     PROJECTED,
     DivergenceError,
@@ -159,9 +159,8 @@ def _say_memory(run: Run, scoring: Scoring) -> None:
     held_out, projection = scoring.held_out, scoring.projection
     weights = sum(weight.numel() for weight in run.policy.trained.values())
     parts = run.settings.groups if scoring.keeps_parts else 1
-    whole = (
-        parts + 1 + (ScoreMethod.TRACIN_ADAM in scoring.methods)
-    )  # the held-out mean, Adam's moment
+    scoring_visits = parts + 1 + (ScoreMethod.TRACIN_ADAM in scoring.methods)  # the mean, a moment
+    whole = max(scoring_visits, WHOLE_GRADIENTS + 1)  # the mean before waits for the next
     kept = len(held_out.names)
     megabytes = (kept * projection.size * 4 + projection.nbytes) / 1e6
     say(

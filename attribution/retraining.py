@@ -17,8 +17,8 @@ from attrib.attribution.arms import Arm
 from attrib.attribution.finished_arms import ArmsSettings, FinishedArms
 from attrib.attribution.plan import (
     FINISHED,
-    AblationPlan,
     Announce,
+    TrainingPlan,
     plan_runs,
     read_statuses,
 )
@@ -93,11 +93,20 @@ class RetrainSettings(ArmsSettings, ArmClusterSettings):
 
 def plan_retraining(
     store: Store, found: FinishedArms, planned: Sequence[Retraining]
-) -> AblationPlan:
-    """Return what `retrain` would do, with times from a probe. Only inside `writing`."""
+) -> TrainingPlan:
+    """Return what `retrain` would do. Only inside `writing`.
+
+    Times come from a probe, or where nothing is trained in this process, from the scored arms.
+    """
+    is_here = not choose_cluster(found.settings)
     arms = [one.arm for one in planned]
-    plan = plan_runs(store, found.experiment, arms, found.settings)
-    return replace(plan, experiment_id=found.experiment_id)
+    plan = plan_runs(store, found.experiment, arms, found.settings, is_here=is_here)
+    runs, seconds = plan.runs, plan.seconds
+    if seconds is None:
+        each = float(np.mean(found.seconds))
+        runs, seconds = tuple(replace(run, seconds=each) for run in runs), each * len(plan.owed)
+    # What it warns of is how the scored arms were trained; nothing of that can be chosen here.
+    return replace(plan, experiment_id=found.experiment_id, runs=runs, seconds=seconds, warnings=())
 
 
 def retrain(
@@ -121,8 +130,7 @@ def retrain(
     _register(store, found.experiment_id, planned)
     arms = {one.arm.arm_id: one.arm for one in planned}
     there, experiment = found.settings, found.experiment
-    is_here = not choose_cluster(there)
-    plan = plan_runs(store, experiment, list(arms.values()), there, is_here=is_here)
+    plan = plan_retraining(store, found, planned)
     announce(plan)
     owed = [arms[run.arm_id] for run in plan.owed]
     runner = Runner(store, experiment, there, command_line(command, settings, store.path))

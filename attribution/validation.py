@@ -23,7 +23,7 @@ from attrib.analysis.datamodel import (
 )
 from attrib.attribution.arms import Arm, draw_questions
 from attrib.attribution.finished_arms import FinishedArms, find_arms
-from attrib.attribution.plan import AblationPlan, Announce, say_nothing
+from attrib.attribution.plan import Announce, TrainingPlan, say_nothing
 from attrib.attribution.retraining import (
     Measured,
     Retraining,
@@ -98,7 +98,7 @@ class ValidationSummary:
     methods: tuple[MethodValidation, ...]
 
 
-def plan_validation(store: Store, settings: ValidateSettings) -> AblationPlan:
+def plan_validation(store: Store, settings: ValidateSettings) -> TrainingPlan:
     """Return the bank that `validate` would train, with times from a probe; nothing is trained.
 
     Raises:

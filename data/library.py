@@ -177,7 +177,8 @@ def filter_questions(
     try:
         rows = store.read(_SELECT_IDS.format(where or "TRUE"))
     except QueryError as error:
-        raise condition_error(where, error, 'attrib query "DESCRIBE questions"') from error
+        columns = store.read("FROM questions LIMIT 0").columns
+        raise condition_error(where, error, columns) from error
     wanted = set(rows["question_id"])
     return sorted(
         (q for q in questions if q.question_id in wanted), key=lambda q: content_hash(q.question_id)

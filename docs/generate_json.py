@@ -19,7 +19,7 @@ from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.attribute import AttributionSummary
 from attrib.attribution.bergson_export import BergsonSummary
 from attrib.attribution.curves import CurvesSummary
-from attrib.attribution.plan import AblationPlan
+from attrib.attribution.plan import TrainingPlan
 from attrib.attribution.validation import ValidationSummary
 from attrib.data.importing import ImportSummary
 from attrib.data.resplitting import SplitSummary
@@ -38,12 +38,12 @@ PRINTED: Mapping[str, Any] = {
     "bucket": Bucketing,
     "analyze": Analysis,
     "ablate": AblationSummary,
-    "ablate --dry-run": AblationPlan,
+    "ablate --dry-run": TrainingPlan,
     "attribute": AttributionSummary,
     "attribute validate": ValidationSummary,
-    "attribute validate --dry-run": AblationPlan,
+    "attribute validate --dry-run": TrainingPlan,
     "attribute curves": CurvesSummary,
-    "attribute curves --dry-run": AblationPlan,
+    "attribute curves --dry-run": TrainingPlan,
     "attribute export": BergsonSummary,
     "data import": ImportSummary,
     "data import-rollouts": ImportedRollouts,

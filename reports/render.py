@@ -23,7 +23,7 @@ from attrib import __version__
 from attrib.analyses import Analysis, analyze
 from attrib.analysis.buckets import never_correct_bound
 from attrib.errors import ConfigError
-from attrib.files import writing_to
+from attrib.files import refuse_study, writing_to
 from attrib.reports.claims import REFERENCE, Claims, count_evaluated, state_claims
 from attrib.reports.collect import collect_study
 from attrib.reports.comparison import describe_studies, tabulate_comparison
@@ -76,8 +76,11 @@ def write_report(
     Raises:
         DataError: nothing has been bucketed, or no single experiment matches.
         StoreError: the study cannot be read.
-        ConfigError: `output` cannot be written, or numbers alone are to be compared.
+        ConfigError: `output` cannot be written, or is one of the studies; or numbers alone are to
+            be compared.
     """
+    for one in (store, *others):
+        refuse_study(output, one.path)
     if others and form is not ReportFormat.HTML:
         raise ConfigError(
             f"{form} holds the numbers of one study. Leave --compare out, or write one for each."

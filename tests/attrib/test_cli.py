@@ -297,7 +297,9 @@ def test_a_dry_run_of_ablate_says_what_it_would_take(bucketed: Path) -> None:
     for name in ("full", "only never-correct", "matched-random never-correct"):
         line = rf"^{name}, seed 1\b.*\b\d+% .* \d+ \w+ +to do$"
         assert re.search(line, shown, re.MULTILINE), shown
-    assert re.search(r"^(\d+) of \1 runs to do, about \d+ \w+ in all\.$", shown, re.MULTILINE)
+    assert re.search(
+        r"^(\d+) of \1 runs to do, about \d+ \w+ one after another\.$", shown, re.MULTILINE
+    )
     assert "Disk: up to 0.0 GB while it runs" in shown
     assert "Warning: With 2 seeds the spread" in shown
 
@@ -394,6 +396,16 @@ def test_a_report_is_opened_in_the_browser_where_there_is_one(
     assert result.stderr == "There is no browser here to open it with.\n"
     assert json.loads(result.stdout)["path"] == str(page)
     assert page.is_file()
+
+
+def test_a_report_takes_no_studys_place(graded_study: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(graded_study, tmp_path / "other.duckdb"))
+    before = other.read_bytes()
+    for arguments in (("--db", other), ("--db", graded_study, "--compare", other)):
+        result = attrib("report", *arguments, "--output", other)
+        assert result.exit_code == 1
+        assert f"{other} is the study itself" in result.stderr
+    assert other.read_bytes() == before
 
 
 def test_a_dash_prints_what_would_be_written(

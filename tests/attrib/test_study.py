@@ -385,4 +385,4 @@ def test_the_command_line_and_the_library_have_the_same_defaults(
             continue
         several = value if isinstance(value, tuple) else (value,)
         expected = ", ".join(str(one) for one in several if one not in (None, ""))
-        assert found[name][0] == (expected or "–"), name
+        assert found[name][0] == (expected or "(none)"), name

@@ -15,7 +15,7 @@ import torch
 
 from attrib.attribution.ablate import AblationSummary, ablate
 from attrib.attribution.groups import Group
-from attrib.attribution.plan import AblationPlan
+from attrib.attribution.plan import TrainingPlan
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import AblateSettings
 from attrib.data.library import store_questions
@@ -169,7 +169,7 @@ def ablate_shortly() -> Callable[..., AblationSummary]:
 
     def run(
         store: Store,
-        announce: Callable[[AblationPlan], object] = lambda plan: None,
+        announce: Callable[[TrainingPlan], object] = lambda plan: None,
         **changes: object,
     ) -> AblationSummary:
         return ablate(store, AblateSettings(**{**SHORT, **changes}), lambda plan: announce(plan))

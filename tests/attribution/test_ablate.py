@@ -17,7 +17,7 @@ from attrib.attribution import ablate as ablation
 from attrib.attribution import runs, trainer
 from attrib.attribution.ablate import AblationSummary, plan_ablation
 from attrib.attribution.arms import Arm
-from attrib.attribution.plan import AblationPlan
+from attrib.attribution.plan import TrainingPlan
 from attrib.attribution.policy import Policy
 from attrib.attribution.runs import Runner
 from attrib.attribution.settings import AblateSettings, Design
@@ -224,7 +224,7 @@ def test_finished_arms_are_reused(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(runs, "load_model", None)  # nothing is even loaded
-        plans: list[AblationPlan] = []
+        plans: list[TrainingPlan] = []
         summary = ablate_shortly(again, plans.append, **WHOLE)
     assert (summary.trained, summary.reused) == (0, 11)
     assert summary.experiment_id == finished.summary.experiment_id
@@ -266,7 +266,7 @@ def test_another_subset_and_other_words_for_it_share_runs(
         "subset": (),
         "subset_where": (f"question_id IN ({listed})",),
     }
-    plans: list[AblationPlan] = []
+    plans: list[TrainingPlan] = []
     summary = ablate_shortly(again, plans.append, **changes)
     assert (summary.trained, summary.reused) == (0, 7)
     gains = {
@@ -298,7 +298,7 @@ def test_coalitions_share_runs_and_give_shapley_values(
         transaction.execute(  # two parts
             "UPDATE buckets SET bucket = 'rarely-correct' WHERE bucket <> 'never-correct'"
         )
-    plans: list[AblationPlan] = []
+    plans: list[TrainingPlan] = []
     summary = ablate_shortly(
         store, plans.append, subset=(), design=Design.SHAPLEY, budget="updates=1"
     )
@@ -485,7 +485,7 @@ def test_weights_that_diverge_are_a_failed_arm(store: Store, ablate_shortly: Abl
 def test_weights_stay_as_they_are_asked_to(
     store: Store, ablate_shortly: Ablate, keep: str, files: list[str]
 ) -> None:
-    plans: list[AblationPlan] = []
+    plans: list[TrainingPlan] = []
     ablate_shortly(
         store,
         plans.append,
@@ -558,7 +558,7 @@ def test_kept_weights_are_those_at_each_fraction(store: Store, ablate_shortly: A
 def test_too_little_disk_is_refused_before_anything_is_trained(
     store: Store, ablate_shortly: Ablate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans: list[AblationPlan] = []
+    plans: list[TrainingPlan] = []
     monkeypatch.setattr(ablation, "free_disk", lambda store: 100_000)
     with pytest.raises(StoreError, match=r"0\.0 GB are free. Free some, use another --db, or --ke"):
         ablate_shortly(store, plans.append)
@@ -578,7 +578,7 @@ def test_an_imported_model_is_evaluated_beside_the_others(
     with (tmp_path / "ids.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([["question_id"], *([one] for one in ids)])
     theirs = {"import_arm": elsewhere, "trained_on": tmp_path / "ids.csv"}
-    plans: list[AblationPlan] = []
+    plans: list[TrainingPlan] = []
     settings = {"role": (), "budget": "updates=2", "method": "sft", **theirs}
     summary = ablate_shortly(store, plans.append, **{**settings, "subset": ()})
     assert summary.experiment_id == first.experiment_id

@@ -20,7 +20,7 @@ from attrib.attribution.curves import CurvesSettings, draw_curves, plan_curves
 from attrib.attribution.effects import estimate_effects
 from attrib.attribution.finished_arms import find_arms
 from attrib.attribution.influence import ScoringTrainer
-from attrib.attribution.plan import AblationPlan
+from attrib.attribution.plan import TrainingPlan
 from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.scores import mean_pair_scores
 from attrib.attribution.validation import ValidateSettings, plan_validation, validate
@@ -330,7 +330,7 @@ def test_validation_trains_a_bank_once(store: Store, monkeypatch: pytest.MonkeyP
     assert planned.seconds > 0
     assert planned.experiment_id == arms["experiment_id"][0]
     assert store.read("FROM retrainings").is_empty()
-    announced: list[AblationPlan] = []
+    announced: list[TrainingPlan] = []
     summary = validate(store, ValidateSettings(**CPU, subsets=6), announced.append)
     assert [len(plan.owed) for plan in announced] == [6]
     assert estimate_effects(store, summary.experiment_id) == before

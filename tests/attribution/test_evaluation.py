@@ -16,7 +16,7 @@ from attrib.attribution.evaluation import Evaluator
 from attrib.attribution.experiment import Experiment, set_up
 from attrib.attribution.ledger import record_batch
 from attrib.attribution.mass import measure_masses
-from attrib.attribution.plan import AblationPlan
+from attrib.attribution.plan import TrainingPlan
 from attrib.attribution.policy import Policy
 from attrib.attribution.runs import Runner
 from attrib.attribution.settings import AblateSettings
@@ -238,7 +238,7 @@ def test_no_run_asks_for_a_verdict_that_is_stored(
     before = stored(store)
     settings = {"budget": "updates=2", "eval_samples": 2, "cot_tokens": COT_TOKENS}
 
-    def forget_the_probe(plan: AblationPlan) -> None:
+    def forget_the_probe(plan: TrainingPlan) -> None:
         spied.clear()  # it stores nothing, so what it asked is asked again
 
     ablate_shortly(store, forget_the_probe, **settings)
