@@ -249,9 +249,8 @@ class Store:
 
     def _refuse_folder(self) -> None:
         if self.path.is_dir():
-            raise StoreError(
-                f"{self.path} is a folder. Name a file: --db {self.path / 'study.duckdb'}"
-            )
+            file = self.path / "study.duckdb"
+            raise StoreError(f"{self.path} is a folder. Name a file: --db {file}")
 
     def _require_study(self) -> None:
         self._refuse_folder()
