@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from attrib.options import AsJson, Quiet, show_config, step_of_a_study
+from attrib.options import AsJson, Quiet, refuse_two_outputs, show_config, step_of_a_study
 from attrib.progress import say
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def run(
             "name a file or a preset, or --list them.", ctx, param_hint="STUDY"
         )
     found = study_defaults(ctx, study)
+    for values in found.defaults["report"]:
+        refuse_two_outputs(Path(str(values.get("output", ""))), as_json)
     root: Any = ctx.find_root()
     for step in STEPS:
         is_wanted = any(f"{one} ".startswith(f"{step} ") for one in found.tables & {*STEPS})

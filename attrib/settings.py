@@ -44,4 +44,11 @@ def command_line(verb: str, settings: Settings, database: Path) -> str:
         else:
             several = value if isinstance(value, tuple) else (value,)
             words += [word for one in several for word in (f"--{flag}", str(one))]
-    return shlex.join(words)
+    return " ".join(_quote(word) for word in words)
+
+
+def _quote(word: str) -> str:
+    """Quote a word for a shell: SQL's single quotes stay readable inside double ones."""
+    if "'" in word and not set(word) & set('"$`\\!'):
+        return f'"{word}"'
+    return shlex.quote(word)

@@ -111,9 +111,9 @@ def name_rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(visible=False, axis="y")
 
 
-def make_plot(height_inches: float) -> tuple[Figure, Axes]:
-    """Return a figure of the page's width with one set of axes."""
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
+def make_plot(height_inches: float, width_inches: float = WIDTH_INCHES) -> tuple[Figure, Axes]:
+    """Return a figure, of the page's width unless told, with one set of axes."""
+    figure = Figure(figsize=(width_inches, height_inches), layout="constrained")
     return figure, figure.subplots()
 
 

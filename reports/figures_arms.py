@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from attrib.reports.claims import PAPER_SHARES, share_of_data
 from attrib.reports.drawing import (
     PERCENT,
+    WIDTH_INCHES,
     Drawing,
     arm_colour,
     axis_limits,
@@ -69,12 +70,19 @@ def draw_accuracy(experiment: Experiment) -> Drawing:
         return finish(figure, "figure-accuracy", "Held-out accuracy by arm", f"{show(told, 2000)}.")
 
 
-def draw_claim(study: Study, experiment: Experiment) -> Drawing:
-    """Return for each subset alone its share of the data and of the gain, the paper's beside it."""
+def draw_claim(study: Study, experiment: Experiment, *, narrow: bool = False) -> Drawing:
+    """Return for each subset alone its share of the data and of the gain, the paper's beside it.
+
+    On the page's width names and numbers stand beside the rows; `narrow`, for phones, above them.
+    """
     arms = list_claimed(experiment)
     names = [show(arm.subset, 40) if arm.role is Role.ONLY else "… as many random" for arm in arms]
+    numbers = []
+    row_inches, rest_inches, width_inches = (
+        (0.54, 0.75, 3.4) if narrow else (0.4, 0.9, WIDTH_INCHES)
+    )
     with styled():
-        figure, axes = make_plot(0.4 * (len(arms) + 1) + 0.9)
+        figure, axes = make_plot(row_inches * (len(arms) + 1) + rest_inches, width_inches)
         low = min([0.0, *(arm.share.low for arm in arms if arm.share and arm.share.low)])
         high = max([1.0, *(arm.share.high for arm in arms if arm.share and arm.share.high)])
         low, high = max(low, _SHARE_LIMITS[0]), min(high, _SHARE_LIMITS[1])
@@ -88,26 +96,46 @@ def draw_claim(study: Study, experiment: Experiment) -> Drawing:
                 _draw_estimate(axes, row, arm.share, arm)
             axes.plot(part, row, "|", color=INK, markersize=15, markeredgewidth=2.5)
             told = "undefined" if value is None else percent_interval(arm.share)
-            _annotate_end(axes, row, f"{percent(part)} → {told}")
+            numbers.append(f"{percent(part)} → {told}")
         row = len(arms)
         axes.plot(PAPER_SHARES, [row, row], color=GRID, linewidth=7, zorder=1,
                   solid_capstyle="butt")  # fmt: skip
         axes.plot(PAPER_SHARES[0], row, "|", color=MUTED, markersize=15, markeredgewidth=2.5)
         axes.plot(PAPER_SHARES[1], row, "*", color=MUTED, markersize=9, markerfacecolor=PAPER)
-        _annotate_end(axes, row, f"{percent(PAPER_SHARES[0])} → {percent(PAPER_SHARES[1])}", MUTED)
         axes.axvline(1, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.annotate("full arm", (1, 1), (4, 2), xycoords=("data", "axes fraction"),
                       textcoords="offset points")  # fmt: skip
-        name_rows(axes, [*names, "the paper, never-correct"])
+        names.append("the paper, never-correct")
+        numbers.append(f"{percent(PAPER_SHARES[0])} → {percent(PAPER_SHARES[1])}")
+        name_rows(axes, names)
+        for row, (name, text) in enumerate(zip(names, numbers, strict=True)):
+            colour = INK if row < len(arms) else MUTED
+            if narrow:
+                _annotate(axes, row, 0, (0, 14), show(name, 24), colour)
+                _annotate(axes, row, 1, (0, 14), text, colour, ha="right")
+            else:
+                _annotate(axes, row, 1, (8, 0), text, colour)
         axes.xaxis.set_major_formatter(PERCENT)
-        axes.set_xlabel("stroke: share of training questions → mark: share of the full arm's gain")
+        explained = ["stroke: share of training questions", "mark: share of the full arm's gain"]
+        axes.set_xlabel(("\n" if narrow else " → ").join(explained))
+        if narrow:
+            axes.tick_params("y", labelleft=False)
+            axes.set_ylim(len(names) - 0.6, -0.8)
         told = "; ".join(
             f"{arm.label}: {percent(share_of_data(study, arm))} of the data, "
             f"{percent(arm.share.value) if arm.share else 'no'} of the gain"
             for arm in arms
         )
-        return finish(figure, "figure-claim", "Share of data against share of gain",
-                      f"{show(told, 2000)}.")  # fmt: skip
+        name = "figure-claim-narrow" if narrow else "figure-claim"
+        return finish(figure, name, "Share of data against share of gain", f"{show(told, 2000)}.")
+
+
+def _annotate(axes: Axes, row: int, at: float, offset: tuple[float, float], text: str,
+              colour: str, ha: str = "left") -> None:  # fmt: skip
+    """Write in a row, from a fraction of the axes' width and so many points away."""
+    axes.annotate(text, (at, row), offset, xycoords=("axes fraction", "data"),
+                  textcoords="offset points", ha=ha, va="center", color=colour,
+                  bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1})  # fmt: skip
 
 
 def list_claimed(experiment: Experiment) -> list[Arm]:
@@ -118,12 +146,6 @@ def list_claimed(experiment: Experiment) -> list[Arm]:
             control = experiment.find(Role.MATCHED_RANDOM, arm.subset)
             arms += [arm, control] if control is not None and control.is_compared else [arm]
     return arms
-
-
-def _annotate_end(axes: Axes, row: int, text: str, colour: str = INK) -> None:
-    """Write at the right end of a row."""
-    axes.annotate(text, (1, row), (8, 0), xycoords=("axes fraction", "data"),
-                  textcoords="offset points", va="center", color=colour)  # fmt: skip
 
 
 def draw_shares(study: Study, experiment: Experiment) -> Drawing:

@@ -105,6 +105,9 @@ def _describe_arms(study: Study, experiment: Experiment) -> dict[str, object]:
     claimed = figures_arms.list_claimed(experiment)
     return {
         "claim_figure": Markup(figures_arms.draw_claim(study, experiment).svg) if claimed else None,
+        "narrow_claim_figure": Markup(figures_arms.draw_claim(study, experiment, narrow=True).svg)
+        if claimed
+        else None,
         "claim_table": tables_arms.tabulate_claim(study, claimed),
         "role_table": tables_arms.tabulate_roles(experiment),
         "held_equal": describe_held_equal(experiment),

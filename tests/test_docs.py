@@ -87,6 +87,14 @@ def test_the_example_query_runs(tmp_path: Path) -> None:
     assert store.read(sql).is_empty()
 
 
+def test_the_exported_columns_are_listed(graded_study: Path, tmp_path: Path) -> None:
+    written = tmp_path / "rollouts.csv"
+    arguments = ["export", "--db", str(graded_study), "--output", str(written)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    [listed] = re.findall(r"```\n(sample_set_id, .*?)\n```", read("docs/store.md"), re.DOTALL)
+    assert re.split(r",\s", listed) == written.read_text().splitlines()[0].split(",")
+
+
 def test_the_readme_counts_the_facts() -> None:
     assert f"{len(load_worldfacts()):,} one-hop facts" in read("README.md")
 

@@ -1,6 +1,7 @@
 """Identities: equal values have equal hashes, today and next year."""
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from attrib.config import cache_folder, canonical_json, content_hash, differing_keys
+from attrib.config import (
+    DEFAULT_DATABASE,
+    cache_folder,
+    canonical_json,
+    content_hash,
+    differing_keys,
+)
 from attrib.errors import ConfigError
 from attrib.settings import Settings, command_line
 
@@ -85,6 +92,19 @@ def test_a_command_line_says_what_is_not_at_its_default() -> None:
         *("--no-all-but", "--new-set", "--subset", "x", "--subset", "y"),
     ]
     assert command_line("sample", Some(), Path("attrib.duckdb")) == "attrib sample"
+
+
+@pytest.mark.parametrize(
+    "value", ["a = 'b'", "'$HOME'", "'\"'", "it's `x`", "'\\", "!'", "", "a\nb'"]
+)
+def test_a_shell_reads_back_the_values_of_a_command_line(value: str) -> None:
+    class Some(Settings):
+        where: str | None = None
+
+    line = command_line("sample", Some(where=value), DEFAULT_DATABASE)
+    script = f'attrib() {{ printf "%s" "$3"; }}; {line}'
+    assert subprocess.run(["bash", "-c", script], capture_output=True, text=True).stdout == value
+    assert ("\"a = 'b'\"" in line) == (value == "a = 'b'")
 
 
 def test_settings_name_everything_that_is_wrong() -> None:

@@ -386,3 +386,13 @@ def test_the_command_line_and_the_library_have_the_same_defaults(
         several = value if isinstance(value, tuple) else (value,)
         expected = ", ".join(str(one) for one in several if one not in (None, ""))
         assert found[name][0] == (expected or "(none)"), name
+
+
+def test_a_study_does_not_print_a_report_among_json(
+    attrib: Callable[..., Result], study: Path
+) -> None:
+    study.write_text(STUDY + '\n[report]\noutput = "-"\n')
+    refused = attrib("run", study, "--json")
+    assert refused.exit_code == 1
+    assert "--json and --output - would both print" in refused.stderr
+    assert not Path("shared.duckdb").exists()

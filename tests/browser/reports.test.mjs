@@ -155,6 +155,17 @@ describe("every report", { concurrency: 2 }, () => names.forEach((name) => {
   });
 }));
 
+test("the first figure is seen whole on a phone, and once everywhere", async () => {
+  for (const width of [360, 1200]) {
+    const { page, close } = await open("rich", { width });
+    const boxes = await page.locator("#claims svg").evaluateAll((all) =>
+      all.map((one) => one.getBoundingClientRect()).filter((box) => box.width).map((box) => [box.left, box.right]));
+    assert.equal(boxes.length, 1);
+    assert.ok(boxes[0][0] >= 0 && boxes[0][1] <= width);
+    await close();
+  }
+});
+
 test("the table of contents is open on a desk, folded on a phone, and never without its links", async () => {
   const link = (page) => page.getByRole("link", { name: "Settings and versions" });
   const desk = await open("rich");
