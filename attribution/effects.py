@@ -8,7 +8,7 @@ is none. Runs that failed, or have not ended, take no part; the number of seeds 
 """
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, combinations
 
 import numpy as np
 import polars as pl
@@ -52,7 +52,8 @@ BASELINES = {
     Decoding.MAJORITY: "majority",
     Decoding.CHAIN_OF_THOUGHT: "chain_of_thought",
 }
-NO_FULL = "no run of the full arm has ended: there is no gain to be a share of"
+FROM = "difference_from:"  # begins the name of a difference between two subsets alone
+NO_FULL = "no run of the full arm has ended and been graded: there is no gain to be a share of"
 NOT_REACHED = "no fraction of the budget was reached by all runs of this arm and of the full arm"
 
 
@@ -89,7 +90,7 @@ def _places_compared(arms: Arms) -> dict[Place, float]:
     """Return the fraction of the budget at which each trained arm is compared, if there is one."""
     full = full_of(arms)
     found = {
-        place: compared_at(arm.planned, full.planned if full else arm.planned)
+        place: compared_at(arm.planned, full.planned if full and full.planned else arm.planned)
         for place, arm in arms.items()
         if place.role is not Role.BASE
     }
@@ -188,7 +189,23 @@ def _compare(arms: Arms) -> list[Effect]:
             for test, p in _test(first_SQ, second_SQ, name).items():
                 family = families.setdefault(test.replace(word, "control"), [])
                 family.append(_p_value(place, test, common, p, *size))
+    others += _compare_subsets(arms, len(before_Q))
     return [*others, *chain.from_iterable(map(_adjust, families.values()))]
+
+
+def _compare_subsets(arms: Arms, questions: int) -> Iterator[Effect]:
+    """Yield for each pair how much more one subset alone gained than the other.
+
+    Paired on questions, at the largest fraction of the budget that both reached.
+    """
+    alone = {place: arm for place, arm in arms.items() if place.role is Role.ONLY}
+    for (place, arm), (other_place, other) in combinations(alone.items(), 2):
+        at = compared_at(arm.planned, other.planned)
+        if at is not None:
+            difference = difference_over_seeds(arm.planned[at], other.planned[at])
+            seeds = min(len(arm.seeds), len(other.seeds))
+            name = f"{FROM}{other_place.subset}"
+            yield make_effect(place, name, HELD_OUT, at, difference, seeds, questions)
 
 
 def _test(first_SQ: Outcomes, second_SQ: Outcomes, statistic: str) -> dict[str, float]:

@@ -86,8 +86,12 @@ def planned_fractions(store: Store, experiment_id: str) -> frozenset[float]:
 def arrange(
     frame: pl.DataFrame, planned: frozenset[float] = frozenset({1.0})
 ) -> dict[Place, Evaluated]:
-    """Return each arm's outcomes on the questions gradable wherever they were asked."""
+    """Return each arm's outcomes on the questions gradable wherever they were asked.
+
+    A run without any verdict takes no part, as if it had failed.
+    """
     gradable = pl.col("verdict").is_in(["correct", "incorrect"])
+    frame = frame.filter(gradable.any().over("role", "subset", "seed"))
     wanted = frame.group_by("question_id").agg(gradable.all()).filter("verdict")["question_id"]
     kept = frame.filter(pl.col("question_id").is_in(wanted.implode()))
     arms: dict[Place, Evaluated] = {}

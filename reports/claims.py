@@ -56,10 +56,11 @@ def state_claims(study: Study) -> Claims:
     """Return what may be said about the study."""
     experiment = study.experiment
     if experiment is None:
-        return Claims(_describe_untrained(study), (), (), _describe_scale(study))
+        limits = tuple(filter(None, [_describe_left_out(study)]))
+        return Claims(_describe_untrained(study), (), limits, _describe_scale(study))
     comparable = [arm for arm in experiment.arms if arm.is_compared and is_defined(arm.gain)]
     alone = [arm for arm in comparable if arm.role is Role.ONLY]
-    alone.sort(key=lambda arm: (-(arm.compared_at or 0.0), -_gain(arm), bucket_order(arm.subset)))
+    alone.sort(key=lambda arm: (-_gain(arm), bucket_order(arm.subset)))
     full = next((arm for arm in comparable if arm.role is Role.FULL), None)
     controlled = (arm for arm in alone if experiment.find(Role.MATCHED_RANDOM, arm.subset))
     first = next(controlled, next(iter(alone), None))
@@ -73,12 +74,16 @@ def state_claims(study: Study) -> Claims:
     leading = first.subset if first else NEVER_CORRECT
     others = [arm for arm in comparable if arm.role is Role.ALL_BUT]
     sentences += [
-        _describe_without(arm) for arm in others if arm.subset in {leading, NEVER_CORRECT}
+        _describe_without(experiment, arm)
+        for arm in others
+        if arm.subset in {leading, NEVER_CORRECT}
     ]
     if not sentences:
         sentences = ["No arm has finished and been evaluated yet, so nothing is claimed."]
-    limits = _describe_limits(experiment, full, {leading, NEVER_CORRECT})
-    return Claims(sentences[0], tuple(sentences[1:]), tuple(limits), _describe_scale(study))
+    found = _describe_limits(experiment, full, {leading, NEVER_CORRECT})
+    left_out = [one] if (one := _describe_left_out(study)) else []
+    scale = _describe_scale(study)
+    return Claims(sentences[0], tuple(sentences[1:]), (*left_out, *found), scale)
 
 
 def share_of_data(study: Study, arm: Arm) -> float | None:
@@ -133,10 +138,8 @@ def _describe_alone(study: Study, experiment: Experiment, arm: Arm) -> str:
     return f"{subject} {_state_gain(arm)}{_state_share(experiment, arm)}; {_seeds(arm)}."
 
 
-def _describe_without(arm: Arm) -> str:
-    tail = (
-        f", {percent_interval(arm.share)} of the full arm's gain" if is_defined(arm.share) else ""
-    )
+def _describe_without(experiment: Experiment, arm: Arm) -> str:
+    tail = _state_share(experiment, arm) if is_defined(arm.share) else ""
     return (
         f"Training on everything but the {show(arm.subset)} questions "
         f"({plural(arm.questions, 'question')}) {_state_gain(arm)}{tail}; {_seeds(arm)}."
@@ -157,20 +160,19 @@ def _describe_full(experiment: Experiment, full: Arm) -> str:
 
 
 def _compare_first_two(first: Arm, second: Arm) -> str:
-    bounds = [first.gain, second.gain]
-    low = bounds[0].low if bounds[0] else None
-    high = bounds[1].high if bounds[1] else None
-    pair = f"the {show(first.subset)} and the {show(second.subset)} questions"
-    if low is None or high is None or low <= high:
-        return (
-            f"The gains from {pair}, the two largest, have overlapping intervals "
-            f"({points_interval(first.gain)} and {points_interval(second.gain)} points): their "
-            "order is not settled."
-        )
-    return (
-        f"The intervals of the two largest gains, from {pair}, do not overlap "
-        f"({points_interval(first.gain)} and {points_interval(second.gain)} points)."
-    )
+    """Return by how much the two largest gains differ, paired on questions."""
+    gains = f"({points_interval(first.gain)} and {points_interval(second.gain)} points)"
+    pair = f"from the {show(first.subset)} and the {show(second.subset)} questions {gains}"
+    difference = first.minus(second)
+    if difference is None or difference.low is None or difference.high is None:
+        return f"The two largest gains, {pair}, are not compared with each other."
+    at = difference.fraction
+    when = f", at {percent(at)} of the budget" if at < 1 else ""
+    text = f"The two largest gains are {pair}; they differ by {points_interval(difference)}{when}"
+    if difference.includes_zero:
+        return f"{text}: their order is not settled."
+    more = first if difference.low > 0 else second
+    return f"{text}: the {show(more.subset)} questions gave more."
 
 
 def _describe_limits(experiment: Experiment, full: Arm | None, subsets: set[str]) -> list[str]:
@@ -191,13 +193,19 @@ def _describe_limits(experiment: Experiment, full: Arm | None, subsets: set[str]
         verb = "is planned and has" if len(planned) == 1 else "are planned and have"
         limits.append(f"{listed} {verb} not begun.")
     limits += [_describe_unfinished(experiment, arm) for arm in experiment.arms if not arm.finished]
+    if any(arm.status in ("planned", "failed", "running") for arm in experiment.arms):
+        limits.append("The experiment's command, the last under “Commands”, runs what is missing.")
+    limits.append(_describe_ungraded(experiment))
     if full is not None and any(
         arm.share is not None and not is_defined(arm.share) and arm.is_compared
         for arm in experiment.arms
     ):
         limits.append(f"Shares of the gain are undefined because {explain_no_shares(full)}.")
     if full is None:
-        limits.append("There is no finished full arm, so no share of the gain is defined.")
+        there_is = "There is no finished full arm"
+        if experiment.full is not None and experiment.full.status in ("done", "exhausted"):
+            there_is = "The full arm cannot be compared with the others"
+        limits.append(f"{there_is}, so no share of the gain is defined.")
     return [limit for limit in limits if limit]
 
 
@@ -214,11 +222,36 @@ def _describe_unfinished(experiment: Experiment, arm: Arm) -> str:
         if arm.is_compared:
             return f"{text} It is compared at {percent(arm.compared_at)} of the budget, no further."
         return f"{text} Its numbers tell where it ended, and are left out of the claims."
-    details = "; ".join(dict.fromkeys(show(run.detail) for run in arm.runs if run.detail))
-    text = f"{name}: {describe_unfinished_runs(arm)}{f' ({details})' if details else ''}."
+    text = f"{name}: {describe_unfinished_runs(arm)}."
     if arm.is_compared and arm.gain is not None:
         return f"{text} Its numbers rest on {plural(arm.gain.seeds, 'seed')}."
     return f"{text} It is left out of the claims."
+
+
+def _describe_ungraded(experiment: Experiment) -> str:
+    """Return which held-out questions are left out because no verdict was given, '' for none."""
+    if not experiment.ungraded:
+        return ""
+    left_out = max(one.left_out for one in experiment.ungraded)
+    listed = "; ".join(f"{show(one.label)}: {one.questions:,}" for one in experiment.ungraded)
+    where = f"{plural(left_out, 'held-out question')}: {listed}"
+    return (
+        "The grader gave no verdict on answers to some held-out questions. They are left out for "
+        f"all arms, runs without any verdict altogether ({where})."
+    )
+
+
+def _describe_left_out(study: Study) -> str:
+    """Return how many sampled training questions are in no bucket, '' where all are."""
+    left_out = study.bucketing.left_out
+    if not left_out:
+        return ""
+    verb = "is" if left_out == 1 else "are"
+    return (
+        f"{left_out:,} of {left_out + study.bucketed:,} training questions that were to be sampled "
+        f"{verb} in no bucket: fewer than {study.bucketing.k} of their rollouts have a verdict. "
+        "The first command under “Commands” draws what is missing."
+    )
 
 
 def _describe_scale(study: Study) -> str | None:
@@ -261,7 +294,9 @@ def _state_share(experiment: Experiment, arm: Arm) -> str:
     missing = explain_missing_share(experiment, arm)
     if missing:
         return f"; its share of the full gain is {missing}"
-    return f", {percent_interval(arm.share)} of the full arm's gain"
+    full = experiment.full
+    seeds = "" if full is None or _seeds(full) == _seeds(arm) else f" ({_seeds(full)})"
+    return f", {percent_interval(arm.share)} of the full arm's gain{seeds}"
 
 
 def _seeds(arm: Arm) -> str:

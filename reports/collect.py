@@ -109,12 +109,15 @@ def _choose(store: Store, prefix: str | None) -> tuple[str, str | None, tuple[st
     return bucketing_id, experiment_id, others
 
 
-# A training question that was sampled but is in no bucket had fewer than k gradable rollouts.
+# A training question that was to be sampled but is in no bucket has fewer than k gradable rollouts.
 BUCKETING = """
 SELECT sample_set_id, grader, k, cuts, epoch_us(created_at) AS created_at,
-       (SELECT count(DISTINCT rollouts.question_id) FROM rollouts JOIN questions USING (question_id)
-        WHERE rollouts.sample_set_id = bucketings.sample_set_id AND questions.split = 'train'
-          AND rollouts.question_id NOT IN (
+       (SELECT count(DISTINCT question_id)
+        FROM (SELECT sample_set_id, question_id FROM rollouts
+              UNION ALL SELECT sample_set_id, question_id FROM selections) AS asked
+        JOIN questions USING (question_id)
+        WHERE asked.sample_set_id = bucketings.sample_set_id AND split = 'train'
+          AND question_id NOT IN (
               SELECT question_id FROM buckets WHERE bucketing_id = $bucketing_id)
        ) AS left_out
 FROM bucketings WHERE bucketing_id = $bucketing_id

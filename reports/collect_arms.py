@@ -32,6 +32,7 @@ from attrib.store import Store
 
 HELD_OUT = "held-out"
 GROUP = "held-out:"  # begins the name of a group of held-out questions
+_FROM = "difference_from:"  # begins the name of a difference between two subsets alone
 TRAINING = "train:"  # begins the name of a bucket in `effects.evaluated_on`
 _ANSWERED = (*ANSWERS, *LENGTHS, *MASSES, *(f"{name}_change" for name in CHANGED))
 BASELINES = ("majority", "chain_of_thought")
@@ -130,6 +131,11 @@ def _make_arm(material: Material, place: Place, full_reached: frozenset[float]) 
         ),
         parts=tuple(_find_parts(effects, at)),
         answers={name: one for name in _ANSWERED if (one := find(name)) is not None},
+        others={
+            statistic.removeprefix(_FROM): estimate
+            for (statistic, _), found in effects.items()
+            if statistic.startswith(_FROM) and (estimate := _latest(found)) is not None
+        },
     )
 
 

@@ -43,8 +43,10 @@ def collect_provenance(store: Store, bucketing_id: str, experiment_id: str | Non
     typed = made.filter(pl.col("stage") <= _EXPERIMENT)["command"].to_list()
     # Registering an experiment trains nothing: where it happened does not count.
     worked = made.filter(pl.col("stage") != _EXPERIMENT).sort("began_at", maintain_order=True)
+    experiment = made.filter(pl.col("stage") == _EXPERIMENT)["command"].to_list()
     return Provenance(
         commands=tuple(dict.fromkeys(typed)),
+        experiment_command=experiment[-1] if experiment else "attrib ablate",
         environments=tuple(
             _make_environment(rows)
             for _, rows in worked.group_by("environment_id", maintain_order=True)

@@ -38,6 +38,9 @@ def tabulate_comparison(studies: Sequence[Study]) -> Table:
     rows = [
         ("Method, budget", *(_describe_training(study) for study in studies)),
         ("Seeds", *(_seeds(study) for study in studies)),
+        ("Rollouts per question", *(count(study.bucketing.k) for study in studies)),
+        ("Grader", *(show(study.bucketing.grader, 40) for study in studies)),
+        ("Bucket cuts", *(_cuts(study) for study in studies)),
         ("Training questions", *(count(study.bucketed) for study in studies)),
         ("Held-out questions", *(_held_out(study) for study in studies)),
     ]
@@ -56,9 +59,7 @@ def tabulate_comparison(studies: Sequence[Study]) -> Table:
     for role, subset in _list_places(studies):
         arms = [_find(study, role, subset) for study in studies]
         label = next(arm.label for arm in arms if arm is not None)
-        rows.append(
-            (f"Gain, {show(label)}", *(points_interval(arm.gain if arm else None) for arm in arms))
-        )
+        rows.append((f"Gain, {show(label)}", *(_gain(arm) for arm in arms)))
         if role is Role.ONLY:
             pairs = [(study, arm) for study, arm in zip(studies, arms, strict=True)]
             rows.append(
@@ -71,7 +72,7 @@ def tabulate_comparison(studies: Sequence[Study]) -> Table:
             ))  # fmt: skip
     for kind, group in MEANINGS:
         cells = [_part(study, kind, group) for study in studies]
-        if any(cell != UNKNOWN for cell in cells):
+        if any(cell != UNKNOWN for cell in cells) and (kind, group) != ("reach", "greedy"):
             rows.append((f"Part of the full gain: {MEANINGS[kind, group]}", *cells))
     heads = [Column(name, Kind.TEXT) for name in name_studies(studies)]
     return make_table(
@@ -99,6 +100,16 @@ def _describe_training(study: Study) -> str:
 
 def _seeds(study: Study) -> str:
     return describe_seeds(study.experiment.arms) if study.experiment else UNKNOWN
+
+
+def _cuts(study: Study) -> str:
+    return ", ".join(f"{show(one.key)} {show(one.value)}" for one in study.bucketing.cuts)
+
+
+def _gain(arm: Arm | None) -> str:
+    if arm is None or arm.gain is None or arm.gain.fraction == 1:
+        return points_interval(arm.gain if arm else None)
+    return f"{points_interval(arm.gain)} at {percent(arm.gain.fraction)} of the budget"
 
 
 def _held_out(study: Study) -> str:

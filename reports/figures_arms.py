@@ -76,7 +76,11 @@ def draw_claim(study: Study, experiment: Experiment, *, narrow: bool = False) ->
     On the page's width names and numbers stand beside the rows; `narrow`, for phones, above them.
     """
     arms = list_claimed(experiment)
-    names = [show(arm.subset, 40) if arm.role is Role.ONLY else "… as many random" for arm in arms]
+    names = [
+        (show(arm.subset, 40) if arm.role is Role.ONLY else "… as many random")
+        + (f", at {percent(arm.compared_at)}" if arm.compared_at != 1 else "")
+        for arm in arms
+    ]
     numbers = []
     row_inches, rest_inches, width_inches = (
         (0.54, 0.75, 3.4) if narrow else (0.4, 0.9, WIDTH_INCHES)
@@ -111,7 +115,7 @@ def draw_claim(study: Study, experiment: Experiment, *, narrow: bool = False) ->
         for row, (name, text) in enumerate(zip(names, numbers, strict=True)):
             colour = INK if row < len(arms) else MUTED
             if narrow:
-                _annotate(axes, row, 0, (0, 14), show(name, 24), colour)
+                _annotate(axes, row, 0, (0, 14), show(name, 28), colour)
                 _annotate(axes, row, 1, (0, 14), text, colour, ha="right")
             else:
                 _annotate(axes, row, 1, (8, 0), text, colour)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from attrib.reports.design import GRPO, method_of
 from attrib.reports.records_arms import Arm, Comparison, Run, Trained
 from attrib.reports.text import count, percent, points_interval, show
-from attrib.reports.values import is_defined
+from attrib.reports.values import Estimate, is_defined
 from attrib.roles import Role
 
 NO_RANDOM = (
@@ -126,19 +126,33 @@ def describe_control(experiment: Trained, arm: Arm) -> str:
     at = difference.fraction
     when = f" at {percent(at)} of the budget" if at != arm.compared_at else ""
     shown = f"{points_interval(difference)} points{when}"
+    shows = _sign(arm.gain)
     if difference.includes_zero or difference.low is None:
-        if judge(arm) is not Finding.GAIN:
+        if shows == 0:
             return (
                 "Nor can it be told from training on as many questions drawn at random: the "
                 f"difference is {shown}."
             )
+        did, change = ("did as well", "gain") if shows > 0 else ("lost as much", "loss")
         return (
-            "As many questions drawn at random did as well, as far as can be told: the difference "
-            f"is {shown}, so the gain is not shown to be these questions' own."
+            f"As many questions drawn at random {did}, as far as can be told: the difference "
+            f"is {shown}, so the {change} is not shown to be these questions' own."
         )
     if difference.low > 0:
-        return f"That is more than as many questions drawn at random gave: {shown}."
+        if shows > 0:
+            return (
+                "That is more than as many questions drawn at random gave: the difference is "
+                f"{shown}."
+            )
+        return f"As many questions drawn at random gave less: the difference is {shown}."
     return f"As many questions drawn at random gave more: the difference is {shown}."
+
+
+def _sign(gain: Estimate | None) -> int:
+    """Return 1 where a gain can be told from zero, -1 where a loss can, else 0."""
+    if gain is None or gain.value is None or gain.includes_zero:
+        return 0
+    return 1 if gain.value > 0 else -1
 
 
 def describe_counts(counts_S: Sequence[int | None]) -> str:
@@ -150,12 +164,15 @@ def describe_counts(counts_S: Sequence[int | None]) -> str:
 
 
 def describe_unfinished_runs(arm: Arm) -> str:
-    """Return which runs of an arm have failed or not ended, '' where none."""
+    """Return which runs of an arm have failed, and why, or not ended; '' where none."""
     parts = []
     for status, verb in (("failed", "failed"), ("running", "not finished")):
-        seeds = [str(run.seed) for run in arm.runs if run.status == status]
-        if seeds:
-            parts.append(f"{verb}: seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}")
+        runs = [run for run in arm.runs if run.status == status]
+        if runs:
+            seeds = ", ".join(str(run.seed) for run in runs)
+            why = "; ".join(dict.fromkeys(show(run.detail) for run in runs if run.detail))
+            named = f"seed{'s' * (len(runs) > 1)} {seeds}"
+            parts.append(f"{verb}: {named}{f' ({why})' if why else ''}")
     return "; ".join(parts)
 
 

@@ -117,6 +117,7 @@ def _describe_arms(study: Study, experiment: Experiment) -> dict[str, object]:
         "effect_table": tables_arms.tabulate_effects(experiment),
         "finding_table": tables_arms.tabulate_findings(experiment),
         "control_table": tables_arms.tabulate_controls(experiment),
+        "pair_table": tables_arms.tabulate_pairs(experiment),
         "share_figure": Markup(figures_arms.draw_shares(study, experiment).svg) if parts else None,
         "share_table": tables_arms.tabulate_shares(study, experiment),
     }

@@ -59,6 +59,7 @@ def _describe_provenance(study: Study) -> dict[str, object]:
     found = study.provenance
     return {
         "commands": [show_lines(command, LONGEST_COMMAND) for command in found.commands],
+        "experiment_command": show_lines(found.experiment_command, LONGEST_COMMAND),
         "machines": tables_provenance.describe_machines(found),
         "environment_table": tables_provenance.tabulate_environments(found, study.sample_set.engine)
         if found.environments

@@ -51,7 +51,7 @@ class SampleSet:
 class Bucketing:
     """How questions were sorted.
 
-    `left_out` counts sampled training questions with fewer than k gradable rollouts.
+    `left_out` counts training questions to be sampled that have fewer than k gradable rollouts.
     """
 
     bucketing_id: str

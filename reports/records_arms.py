@@ -147,6 +147,8 @@ class Arm:
     parts: tuple[GroupPart, ...]
     answers: Mapping[str, Estimate]
     """Rates of answers by statistic, such as `one_answer` and `brier`."""
+    others: Mapping[str, Estimate]
+    """Of a subset alone: how much more it gained than others alone, by name; each pair once."""
 
     @property
     def label(self) -> str:
@@ -186,6 +188,11 @@ class Arm:
         """Tell whether its gain may be held against the full arm's."""
         return self.compared_at is not None and self.gain is not None
 
+    def minus(self, other: "Arm") -> Estimate | None:
+        """Return how much more this subset alone gained than another, None where not compared."""
+        opposite = other.others.get(self.subset)
+        return self.others.get(other.subset) or (opposite.negate() if opposite else None)
+
     @property
     def exhausted(self) -> tuple[Run, ...]:
         """Return the runs that could not use their budget."""
@@ -213,9 +220,9 @@ class Trained:
 
     @property
     def seeds(self) -> int:
-        """Return the smallest number of seeds an arm was trained with here."""
-        trained = [arm for arm in self.arms if arm.role is not Role.IMPORTED]
-        return min((len(arm.runs) for arm in trained if arm.runs), default=0)
+        """Return the smallest number of seeds that an arm's numbers rest on."""
+        trained = [arm for arm in self.arms if arm.role is not Role.IMPORTED and arm.runs]
+        return min((arm.gain.seeds if arm.gain else len(arm.runs) for arm in trained), default=0)
 
     def find(self, role: Role, subset: str) -> Arm | None:
         """Return the arm of a role and subset."""

@@ -35,6 +35,8 @@ class Provenance:
     """How rollouts, buckets and runs were made."""
 
     commands: tuple[str, ...]
+    experiment_command: str
+    """The newest that made or continued the experiment; `attrib ablate` where none is recorded."""
     """Each once, as it was first typed: rollouts, then buckets, then training."""
     environments: tuple[Environment, ...]
     """In the order in which work began."""

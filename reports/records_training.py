@@ -164,6 +164,18 @@ class Masses:
 
 
 @dataclass(frozen=True, slots=True)
+class Ungraded:
+    """Held-out questions on some of whose greedy answers by an arm there is no verdict.
+
+    `left_out` counts those without one by any arm.
+    """
+
+    label: str
+    questions: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
 class Experiment(Trained):
     """The experiment a report is about, with what its arms left behind."""
 
@@ -176,3 +188,5 @@ class Experiment(Trained):
     mass_moves: tuple[MassMove, ...]
     siblings: tuple[Trained, ...]
     """Other experiments on the same buckets, the newest first."""
+    ungraded: tuple[Ungraded, ...]
+    """Arms with answers that got no verdict, the base first."""

@@ -171,6 +171,27 @@ def tabulate_controls(experiment: Trained) -> Table:
     )
 
 
+def tabulate_pairs(experiment: Trained) -> Table:
+    """Return each pair of subsets alone: how much more the first gained."""
+    rows = [
+        (
+            show(arm.label),
+            show(other),
+            points_interval(difference),
+            percent(difference.fraction),
+            f"{count(difference.questions)}, {count(difference.seeds)}",
+        )
+        for arm in experiment.arms
+        for other, difference in arm.others.items()
+    ]
+    return make_table(
+        "Two subsets alone: the gain of the first minus that of the second, in points, with "
+        "95\u00a0% intervals",
+        ["Arm", "Minus only", "Difference", "Budget", "Questions, seeds"],
+        rows,
+    )
+
+
 def _comparison_cells(
     comparison: Comparison | None, arm: Arm, control: Arm | None
 ) -> tuple[str, str]:
@@ -275,13 +296,13 @@ def tabulate_claim(study: Study, arms: Sequence[Arm]) -> Table:
     """Return share of data against share of gain of these arms, and what the paper reports."""
     rows = [
         (
-            show(arm.label),
+            show(arm.compared_label),
             percent(share_of_data(study, arm)),
             percent_interval(arm.share),
-            count(arm.gain.questions if arm.gain else None),
-            count(arm.gain.seeds if arm.gain else None),
+            *((count(one.questions), count(one.seeds)) if one else (UNKNOWN, UNKNOWN)),
         )
         for arm in arms
+        for one in [arm.share or arm.gain]
     ]
     data, gain = (percent(one) for one in PAPER_SHARES)
     return make_table(

@@ -4,7 +4,7 @@ Owns what can be asked of an interval. Refuses nothing: undefined values are Non
 where one was recorded.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,13 @@ class Estimate:
     def includes_zero(self) -> bool:
         """Tell whether the interval holds zero; False where there is no interval."""
         return self.low is not None and self.high is not None and self.low <= 0 <= self.high
+
+    def negate(self) -> "Estimate":
+        """Return the estimate of the opposite difference."""
+        value, low, high = (
+            None if one is None else -one for one in (self.value, self.high, self.low)
+        )
+        return replace(self, value=value, low=low, high=high)
 
 
 def is_defined(estimate: Estimate | None) -> bool:

@@ -20,7 +20,7 @@ from attrib.analysis.seeds import (
 )
 from attrib.analysis.shapley import shapley_values
 from attrib.attribution.effect import Effect, store_effects
-from attrib.attribution.effects import NOT_REACHED, estimate_effects
+from attrib.attribution.effects import NO_FULL, NOT_REACHED, estimate_effects
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import DataError
@@ -396,6 +396,18 @@ def test_without_a_full_arm_there_are_no_shares(make_study: Callable[..., Store]
     assert find(effects, Role.ONLY, "gain_p").fraction == 1.0
 
 
+def test_subsets_alone_are_compared_with_each_other(make_study: Callable[..., Store]) -> None:
+    half, whole = outcomes(25, 2), outcomes(35, 2)
+    other = Run(Role.ONLY, "rarely-correct", 0, {0.5: half, 1.0: whole})
+    short = Run(Role.ONLY, SUBSET, 0, {0.5: outcomes(12)}, "exhausted")
+    effects = estimate_effects(make_study(BASE, full(), short, other), "e")
+    [found] = [one for one in effects if one.statistic.startswith("difference_from:")]
+    assert (found.subset, found.fraction) == (SUBSET, 0.5)
+    assert found.statistic == "difference_from:rarely-correct"
+    expected = difference_over_seeds(outcomes(12)[None], half[None])
+    assert (found.value, found.low, found.high) == (expected.value, expected.low, expected.high)
+
+
 def test_what_one_arm_leaves_ungraded_is_left_out_for_all(
     make_study: Callable[..., Store],
 ) -> None:
@@ -409,7 +421,19 @@ def test_what_one_arm_leaves_ungraded_is_left_out_for_all(
 
 def test_nothing_gradable_is_no_effect_and_no_crash(make_study: Callable[..., Store]) -> None:
     nothing = tuple(range(QUESTIONS))
-    assert estimate_effects(make_study(BASE, full(), only(ungraded=nothing)), "e") == []
+    ungraded = full(ungraded=nothing), only(ungraded=nothing)
+    effects = of_everything(estimate_effects(make_study(BASE, *ungraded), "e"))
+    assert {effect.role for effect in effects} == {Role.BASE}
+
+
+def test_an_arm_without_any_verdict_takes_nothing_from_the_others(
+    make_study: Callable[..., Store],
+) -> None:
+    runs = [BASE, full(ungraded=tuple(range(QUESTIONS))), only()]
+    effects = of_everything(estimate_effects(make_study(*runs), "e"))
+    assert find(effects, Role.ONLY, "gain").questions == QUESTIONS
+    assert find(effects, Role.ONLY, "gain_p").value is not None
+    assert find(effects, Role.ONLY, "share").detail == NO_FULL
 
 
 def test_other_data_sets_and_training_buckets_have_rows_of_their_own(

@@ -59,14 +59,22 @@ def finding(experiment: Experiment, role: Role, subset: str) -> str:
     return plain(describe_finding(experiment, arm))
 
 
-def change(store: Store, statistic: str, value: float, low: float, high: float) -> None:
-    """Put other numbers in the place of those of `only never-correct`."""
+def change(
+    store: Store,
+    statistic: str,
+    value: float,
+    low: float,
+    high: float,
+    subset: str = "never-correct",
+) -> None:
+    """Put other numbers in the place of those of one subset alone."""
     with store.writing("attrib test"), store.transaction() as batch:
         batch.execute(
             "UPDATE effects SET value = $value, low = $low, high = $high "
-            "WHERE statistic = $statistic AND role = 'only' AND subset = 'never-correct' "
+            "WHERE statistic = $statistic AND role = 'only' AND subset = $subset "
             "AND evaluated_on = 'held-out' AND experiment_id = 'e0'",
             statistic=statistic,
+            subset=subset,
             value=value,
             low=low,
             high=high,
@@ -88,7 +96,7 @@ def test_claim_and_caveat(whole: Whole) -> None:
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ((0.1, 0.02, 0.2), "more than as many questions drawn at random gave: +10.0 [+2.0, +20.0]"),
+        ((0.1, 0.02, 0.2), "drawn at random gave: the difference is +10.0 [+2.0, +20.0]"),
         ((-0.1, -0.2, -0.02), "drawn at random gave more: the difference is -10.0 [-20.0, -2.0]"),
         ((0.1, -0.02, 0.2), "drawn at random did as well, as far as can be told"),
     ],
@@ -99,6 +107,81 @@ def test_claim_is_held_against_random_questions(
     store = build_study(roles=("only", "matched-random"), subsets=("never-correct",))
     change(store, "difference_random", *numbers)
     assert said in headline(collect_study(store))
+
+
+@pytest.mark.parametrize(
+    ("gain", "difference", "said"),
+    [
+        ((-0.1, -0.2, -0.05), (0.0, -0.1, 0.1), "lost as much, as far as can be told"),
+        ((-0.1, -0.2, -0.05), (0.1, 0.05, 0.2), "drawn at random gave less: the difference is"),
+        ((0.0, -0.1, 0.1), (0.0, -0.1, 0.1), "Nor can it be told from training on as many"),
+    ],
+)
+def test_losses_and_no_gain_are_held_against_random_questions_too(
+    build_study: Build,
+    gain: tuple[float, float, float],
+    difference: tuple[float, float, float],
+    said: str,
+) -> None:
+    store = build_study(roles=("only", "matched-random"), subsets=("never-correct",))
+    change(store, "gain", *gain)
+    change(store, "difference_random", *difference)
+    assert said in headline(collect_study(store))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ((0.1, -0.02, 0.2), "they differ by {}: their order is not settled."),
+        ((0.1, 0.02, 0.2), "they differ by {}: the {first} questions gave more."),
+        ((-0.1, -0.2, -0.02), "they differ by {}: the {second} questions gave more."),
+    ],
+)
+def test_the_two_largest_gains_are_compared_with_each_other(
+    build_study: Build, numbers: tuple[float, float, float], said: str
+) -> None:
+    store = build_study(roles=("only",), seeds=(0, 1), held_out=200)
+    study = collect_study(store)
+    alone = [arm for arm in experiment_of(study).arms if arm.role is Role.ONLY and arm.is_compared]
+    alone.sort(key=lambda arm: -(arm.gain.value if arm.gain and arm.gain.value else 0.0))
+    first, second = alone[:2]
+    forward = second.subset in first.others
+    change(
+        store,
+        f"difference_from:{second.subset if forward else first.subset}",
+        *(numbers if forward else (-numbers[0], -numbers[2], -numbers[1])),
+        first.subset if forward else second.subset,
+    )
+    text = " ".join(state_claims(collect_study(store)).further).replace("\u2212", "-")
+    shown = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * one for one in numbers))
+    expected = said.format(shown, first=first.subset, second=second.subset)
+    assert expected in text.replace("\u00a0", " ")
+
+
+def test_answers_without_a_verdict_are_said(build_study: Build) -> None:
+    store = build_study(roles=("only",), subsets=("never-correct",))
+    with store.writing("attrib test"), store.transaction() as batch:
+        batch.execute(
+            "UPDATE evaluations SET verdict = 'ungraded' WHERE question_id IN "
+            "(SELECT question_id FROM questions WHERE split = 'held-out' ORDER BY ALL LIMIT 4) "
+            "AND arm_id IN (SELECT arm_id FROM arm_roles WHERE role = 'only')"
+        )
+    assert "(4 held-out questions: only never-correct: 4)" in limits(collect_study(store))
+
+
+def test_questions_in_no_bucket_are_said(build_study: Build) -> None:
+    store = build_study(roles=("only",), subsets=("never-correct",))
+    assert "in no bucket" not in limits(collect_study(store))
+    with store.writing("attrib test"), store.transaction() as batch:
+        batch.execute(
+            "INSERT INTO selections SELECT sample_set_id, question_id FROM sample_sets, questions "
+            "WHERE split = 'train'"
+        )
+        batch.execute(
+            "DELETE FROM buckets WHERE question_id IN (SELECT min(question_id) FROM buckets)"
+        )
+    said = limits(collect_study(store))
+    assert "1 of 40 training questions that were to be sampled is in no bucket" in said
 
 
 def test_a_bucket_with_a_control_leads_before_one_that_gained_more(build_study: Build) -> None:
@@ -144,7 +227,8 @@ def test_nothing_in_common_with_the_full_arm(build_study: Build, exhausted: End)
     arm = experiment.find(Role.ONLY, "never-correct")
     assert arm is not None
     assert explain_missing_share(experiment, arm) == f"undefined: {NOTHING_IN_COMMON}"
-    assert "There is no finished full arm, so no share of the gain is defined." in limits(study)
+    said = "The full arm cannot be compared with the others, so no share of the gain is defined."
+    assert said in limits(study)
 
 
 def test_running_out_of_signal_is_not_teaching_nothing(whole: Whole) -> None:

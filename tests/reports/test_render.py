@@ -125,10 +125,10 @@ def test_whole_study(whole_page: Rendered) -> None:
     check_sound(page, text)
     assert text.startswith("<!doctype html>")
     assert summary.bytes < 900_000
-    assert page.tags.count("figure") == page.tags.count("svg") == 14
+    assert page.tags.count("figure") == page.tags.count("svg") - 1 == 14  # one for phones
     assert page.tags.count("figcaption") == page.tags.count("figure")
     assert page.tags.count("caption") == page.tags.count("table")
-    assert text.count('role="img"') == 14
+    assert text.count('role="img"') == 15
     for heading in (
         "What was asked",
         "Buckets",
@@ -348,8 +348,7 @@ def test_hostile_text_is_shown_and_harmless(
     assert "⟨U+202E⟩evil⟨U+200F⟩ ␀␇" in page.words
     assert "👩‍🔬" in page.words
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", text)
-    before, _, rest = text.partition("<h3>Commands</h3>")
-    assert "x" * 600 not in before + rest.partition("</pre>")[2]
+    assert "x" * 600 not in re.sub(r"<pre>.*?</pre>", "", text, flags=re.DOTALL)  # of commands
     assert "x" * LONGEST_COMMAND not in text
     assert "x…" in page.words
 
