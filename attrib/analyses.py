@@ -30,6 +30,7 @@ from attrib.analysis.stability import (
 from attrib.attribution.passes import RunPasses, compare_passes
 from attrib.errors import DataError
 from attrib.roles import Role
+from attrib.settings import suggest
 from attrib.store import Store
 
 KINDS = ("before", "reach", "relation", "popularity")
@@ -135,7 +136,9 @@ def analyze(store: Store, experiment: str = "", bucketing: str = "") -> Analysis
     rows = store.read(_BUCKETING, prefix=prefix)
     if rows.is_empty():
         named = f" whose id begins with '{bucketing}'" if bucketing else ""
-        raise DataError(f"{store.path} holds no bucketing{named}. Type: attrib bucket --k 128")
+        raise DataError(
+            f"{store.path} holds no bucketing{named}. Type: {suggest('bucket --k 128', store.path)}"
+        )
     membership, reason = None, ""
     try:
         membership = _find_membership(store, *rows.row(0))

@@ -239,7 +239,7 @@ def bucket(
     bucketing = bucket_questions(Store(db), settings)
     if as_json:
         return print_json(bucketing)
-    print_bucketing(bucketing)
+    print_bucketing(bucketing, db)
 
 
 app.command()(analyze)
@@ -265,7 +265,12 @@ def report(
     experiment: Annotated[
         str | None, typer.Option(help="Beginning of its id; default: newest.")
     ] = None,
-    format: Annotated[str, typer.Option(help="html, or the numbers alone: json or csv.")] = "html",
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="html, or the numbers alone, json or csv; default: by the file's name, or html."
+        ),
+    ] = None,
     compare: Annotated[
         list[Path] | None,
         typer.Option(help="Another study's database to set beside it; may be repeated."),
@@ -287,14 +292,16 @@ def report(
 
     if print_config:
         return show_config(ctx)
-    if format not in set(ReportFormat):
+    ending = output.suffix.lower().lstrip(".") if output else ""
+    form = format or (ending if ending in set(ReportFormat) else ReportFormat.HTML)
+    if form not in set(ReportFormat):
         raise ConfigError(f"--format is {format!r}; it is html, json or csv.")
-    path = output or Path(f"attrib-report.{format}")
+    path = output or Path(f"attrib-report.{form}")
     refuse_two_outputs(path, as_json)
     if open and path == STDOUT:
         raise ConfigError("--open needs a file. Leave --output - out.")
     others = [Store(other) for other in compare or ()]
-    summary = write_report(Store(db), path, experiment, others, ReportFormat(format))
+    summary = write_report(Store(db), path, experiment, others, ReportFormat(form))
     if open and not webbrowser.open(summary.path.resolve().as_uri()):
         say("There is no browser here to open it with.")
     if as_json:

@@ -11,12 +11,13 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from attrib.errors import AttribError, ConfigError, first_line, missing_extra
 from attrib.progress import say, silenced
@@ -24,6 +25,8 @@ from attrib.settings import Settings
 
 LOCAL = "local"
 """A cluster of this machine alone, started for the command and ended with it."""
+AUTO = "auto"
+"""The cluster that `RAY_ADDRESS` names, or that this machine is part of."""
 NONE = "none"
 """No cluster, even where there is one by default."""
 SECONDS_TO_ANSWER = 10.0
@@ -45,6 +48,13 @@ class ClusterSettings(Settings):
     gpus_per_worker: float | None = Field(default=None, ge=0.0)
     """None takes one where the cluster has any."""
     cpus_per_worker: float = Field(default=1.0, gt=0.0)
+
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _refuse_parts_of_several(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError("above 1 it has to be a whole number, since parts of GPUs do not add")
+        return value
 
 
 class ArmClusterSettings(ClusterSettings):
@@ -124,6 +134,11 @@ def import_ray() -> Any:
     return ray
 
 
+def is_client() -> bool:
+    """Tell whether this process reaches its cluster through Ray Client (`ray://`)."""
+    return bool(import_ray().util.client.ray.is_connected())
+
+
 def find_own_error(error: BaseException) -> AttribError | None:
     """Return the error of ours that a worker raised, out of what Ray made of it."""
     seen: BaseException | None = error
@@ -153,18 +168,26 @@ def _start(ray: Any, address: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == LOCAL:
         quiet["include_dashboard"] = False
+    at_the_end = signal.getsignal(signal.SIGTERM)
     try:
         _knock(address)
         with silenced():  # what is wrong is raised
             ray.init(address=address, **quiet)
         signal.siginterrupt(signal.SIGINT, True)  # Ray leaves waits going on after a Ctrl-C
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, at_the_end)  # where Ray prints its own stack
     except ImportError as error:
         raise missing_extra(f"--cluster {address}", "ray", error) from error
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+        at = f" at RAY_ADDRESS={named}" if address == AUTO and (named := _named()) else ""
         raise ConfigError(
-            f"--cluster {address}: there is no such cluster to join ({first_line(error)}). On this "
-            "machine alone: --cluster local; to start one: ray start --head"
+            f"--cluster {address}{at}: there is no such cluster to join ({first_line(error)}). On "
+            "this machine alone: --cluster local; to start one: ray start --head"
         ) from error
+
+
+def _named() -> str:
+    return os.environ.get("RAY_ADDRESS", "")
 
 
 def _knock(address: str) -> None:
@@ -173,6 +196,8 @@ def _knock(address: str) -> None:
     Raises:
         OSError: nobody answers.
     """
+    if address == AUTO:
+        address = _named()
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()

@@ -47,7 +47,7 @@ def _explain(error: BaseException) -> int:
     elif isinstance(error, OSError):
         message = f"{first_line(error)}."
     elif isinstance(error, MemoryError):
-        message = "Out of memory. Smaller: --limit, --max-live-nodes, --tokens-at-once."
+        message = "Out of memory. Smaller: --n, --limit, --max-live-nodes, --tokens-at-once."
     else:
         message = (
             f"{type(error).__name__}: {first_line(error)}. This is a fault of attrib; "

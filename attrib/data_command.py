@@ -160,7 +160,7 @@ def import_rollouts(
     from attrib.tables_data import print_imported_rollouts
 
     summary = bring_in(Store(db), make_settings(ctx, ImportRolloutsSettings))
-    return print_json(summary) if as_json else print_imported_rollouts(summary)
+    return print_json(summary) if as_json else print_imported_rollouts(summary, db)
 
 
 @app.command("list")

@@ -14,7 +14,7 @@ from attrib.files import STDOUT, refuse_study, writing_to
 from attrib.output import Format, choose_format, to_lines, write_frame
 from attrib.progress import say
 from attrib.sample_logs import to_inspect, to_lm_eval
-from attrib.settings import Settings
+from attrib.settings import Settings, suggest
 from attrib.store import Store
 
 _SETS = """
@@ -101,7 +101,8 @@ def export_rollouts(store: Store, settings: ExportSettings) -> ExportSummary:
     sets = store.read(_SETS, prefix=settings.sample_set)
     if sets.is_empty():
         named = f" whose id begins with '{settings.sample_set}'" if settings.sample_set else ""
-        raise DataError(f"{store.path} holds no sample set{named}. Type: attrib sample --n 128")
+        command = suggest("sample --n 128", store.path)
+        raise DataError(f"{store.path} holds no sample set{named}. Type: {command}")
     sample_set = sets.row(0, named=True)
     grader = _choose_grader(store, sample_set["sample_set_id"], settings.grader)
     rows = _read(store, settings.where, sample_set["sample_set_id"], grader)
@@ -134,6 +135,9 @@ def _choose_grader(store: Store, sample_set_id: str, prefix: str) -> str | None:
             f"{', '.join(graders)}. For another: --grader"
         )
     if not graders:
+        others = store.read(_GRADERS, sample_set_id=sample_set_id, grader="")["grader"].to_list()
+        if others and prefix != ExportSettings.model_fields["grader"].default:
+            raise DataError(f"No verdicts by '{prefix}'. There are some by {', '.join(others)}.")
         say(f"No verdicts by {prefix}: exported without. To grade: attrib grade --grader {prefix}")
     return graders[0] if graders else None
 

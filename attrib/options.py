@@ -38,7 +38,9 @@ def _hush(quiet: bool) -> bool:
 
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", callback=_hush, help="No progress and no talk; errors only."),
+    typer.Option(
+        "--quiet", "-q", callback=_hush, help="No progress and no talk; results and errors only."
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan; train nothing.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto takes CUDA where there is.")]

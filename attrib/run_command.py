@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from attrib.errors import ConfigError
 from attrib.options import AsJson, Quiet, refuse_two_outputs, show_config, step_of_a_study
 from attrib.progress import say
 
@@ -59,6 +60,8 @@ def run(
             "name a file or a preset, or --list them.", ctx, param_hint="STUDY"
         )
     found = study_defaults(ctx, study)
+    if not found.tables & {*STEPS}:
+        raise ConfigError(f"The study {study} has a table for no step: {', '.join(STEPS)}.")
     for values in found.defaults["report"]:
         refuse_two_outputs(Path(str(values.get("output", ""))), as_json)
     root: Any = ctx.find_root()
@@ -87,6 +90,12 @@ def study_defaults(ctx: typer.Context, study: str) -> "StudyFile":
     for step, several in found.defaults.items():
         for parameter in commands[step].params:
             for values in several:
+                given = values.get(parameter.name)
+                if isinstance(given, bool) and parameter.type.name in ("integer", "float"):
+                    word = str(given).lower()
+                    raise ConfigError(
+                        f"The study {study} has {parameter.name} = {word}, which is no number."
+                    )
                 if parameter.multiple and not isinstance(values.get(parameter.name, []), list):
                     values[parameter.name] = [values[parameter.name]]  # one needs no brackets
     return found

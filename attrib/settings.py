@@ -47,6 +47,24 @@ def command_line(verb: str, settings: Settings, database: Path) -> str:
     return " ".join(_quote(word) for word in words)
 
 
+def suggest(words: str, database: Path) -> str:
+    """Return a command to type about the study in this file, such as `attrib sample --n 128`."""
+    return " ".join(["attrib", words, *_name_database(database)])
+
+
+def move_command(command: str, database: Path) -> str:
+    """Return a recorded command for the file that the study is in now."""
+    words = shlex.split(command)
+    if "--db" in words:
+        at = words.index("--db")
+        del words[at : at + 2]
+    return " ".join([*(_quote(word) for word in words), *_name_database(database)])
+
+
+def _name_database(database: Path) -> list[str]:
+    return [] if database == DEFAULT_DATABASE else ["--db", _quote(str(database))]
+
+
 def _quote(word: str) -> str:
     """Quote a word for a shell: SQL's single quotes stay readable inside double ones."""
     if "'" in word and not set(word) & set('"$`\\!'):

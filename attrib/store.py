@@ -138,6 +138,11 @@ class Store:
             except (duckdb.Error, pl.exceptions.PolarsError) as error:
                 if _is_damage(error):
                     raise self._cannot("be read", error) from error
+                if "month_day_nano_interval" in str(error):
+                    raise QueryError(
+                        "The query gives an INTERVAL, which cannot be shown. Cast it: "
+                        "(…)::VARCHAR, or epoch(…) for seconds."
+                    ) from error
                 raise QueryError(f"The query failed: {first_line(error)}") from error
 
     @contextmanager

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from attrib.roles import Role
+from attrib.settings import suggest
 
 if TYPE_CHECKING:
     from attrib.attribution.effect import Effect
@@ -91,7 +93,7 @@ def print_plan(plan: "SamplePlan") -> None:
     _print(*lines)
 
 
-def print_bucketing(bucketing: "Bucketing") -> None:
+def print_bucketing(bucketing: "Bucketing", db: Path) -> None:
     """Print the bucket table and pass@k with its interval."""
     questions = sum(row.questions for row in bucketing.rows)
     table = _table("bucket", "questions", "share", "mean right")
@@ -109,7 +111,7 @@ def print_bucketing(bucketing: "Bucketing") -> None:
         _describe_suspects(bucketing),
         f"\npass@k from {bucketing.k} rollouts",
         passes,
-        f"Graded by {bucketing.grader}. Next: attrib ablate --subset never-correct",
+        f"Graded by {bucketing.grader}. Next: {suggest('ablate --subset never-correct', db)}",
     )
 
 

@@ -1,7 +1,9 @@
 """What `attrib data` prints of imports and splits."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from attrib.settings import suggest
 from attrib.tables import print_lines
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def print_import(summary: "ImportSummary") -> None:
     print_lines("\n".join(lines))
 
 
-def print_imported_rollouts(summary: "ImportedRollouts") -> None:
+def print_imported_rollouts(summary: "ImportedRollouts", db: Path) -> None:
     """Print what an import of rollouts brought, left out, and how its scores compare with ours."""
     count = (
         f"{summary.fewest}"
@@ -57,7 +59,10 @@ def print_imported_rollouts(summary: "ImportedRollouts") -> None:
         lines.append(
             f"The file's scores agree on {summary.agreeing:,} of {summary.scored:,} ({share:.1%})."
         )
-    lines.append(f"Next: attrib bucket --k {summary.fewest}")
+    from attrib.sampling.bucketing import FEWEST_FOR_DEFAULTS, suggest_cuts
+
+    cuts = "" if summary.fewest >= FEWEST_FOR_DEFAULTS else f" {suggest_cuts(summary.fewest)}"
+    lines.append(f"Next: {suggest(f'bucket --k {summary.fewest}{cuts}', db)}")
     print_lines("\n".join(lines))
 
 

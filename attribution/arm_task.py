@@ -8,6 +8,7 @@ never behind it.
 """
 
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -39,6 +40,7 @@ SNAPSHOT = "study.duckdb"
 ROWS = "rows.duckdb"
 CHECKPOINTS = "checkpoints"
 MODELS = "models"
+_SCRATCH = "attrib-arm"  # begins the name of a folder on a node's own disk
 SHARE_OF_SAVING = 0.1  # of the time, at most, goes into storage
 SECONDS_BETWEEN_REPORTS = 1.0
 
@@ -243,14 +245,28 @@ class _WorkingStore(Store):
 
 
 @contextmanager
-def _scratch(arm_id: str) -> Iterator[Path]:
-    """Yield a folder on the node's own disk; those of killed processes are removed."""
-    prefix = f"attrib-{arm_id}-"
-    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
-        pid = left.name.removeprefix(prefix)
+def sweeping_scratch() -> Iterator[None]:
+    """Remove the folders that killed processes of this machine left, before and afterwards."""
+    _sweep()
+    try:
+        yield
+    finally:
+        _sweep()
+
+
+def _sweep() -> None:
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}-{platform.node()}-*"):
+        pid = left.name.rpartition("-")[2]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.gettempdir()) / f"{prefix}{os.getpid()}"
+
+
+@contextmanager
+def _scratch(arm_id: str) -> Iterator[Path]:
+    """Yield a folder on the node's own disk."""
+    _sweep()
+    name = f"{_SCRATCH}-{platform.node()}-{arm_id}-{os.getpid()}"  # the disk may be shared
+    folder = Path(tempfile.gettempdir()) / name
     shutil.rmtree(folder, ignore_errors=True)  # of a container in which this number came again
     folder.mkdir()
     try:

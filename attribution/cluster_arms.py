@@ -18,7 +18,15 @@ from typing import Any
 import polars as pl
 
 from attrib.attribution.arm_rows import ArmRows, load_rows, put_rows, put_verdicts
-from attrib.attribution.arm_task import MODELS, ROWS, SNAPSHOT, Job, Report, run_job
+from attrib.attribution.arm_task import (
+    MODELS,
+    ROWS,
+    SNAPSHOT,
+    Job,
+    Report,
+    run_job,
+    sweeping_scratch,
+)
 from attrib.attribution.arms import Arm
 from attrib.attribution.experiment import Experiment
 from attrib.attribution.ledger import end_run, mark_running
@@ -96,7 +104,11 @@ def run_on_cluster(
     storage = find_storage(settings, store).below(_name_in_storage(store, experiment))
     base = [arm for arm in arms if arm.role is Role.BASE]
     others = [arm for arm in arms if arm.role is not Role.BASE]
-    with connected(settings) as cluster, track("Arms", len(arms), "arms") as advance:
+    with (
+        sweeping_scratch(),  # of workers that end with the cluster
+        connected(settings) as cluster,
+        track("Arms", len(arms), "arms") as advance,
+    ):
         _refuse_too_few_gpus(cluster, settings)
         say(f"{len(arms)} arms on {cluster} …")
         driver = _Driver(store, experiment, settings, storage, cluster, command)
@@ -183,7 +195,7 @@ class _Driver:
                 with self._store.transaction() as transaction:
                     mark_running(transaction, running[report.arm_id])
             if before is None or before.node != report.node:
-                at = f", from update {report.updates}" if report.updates else ""
+                at = f", at update {report.updates}" if report.updates else ""
                 say(f"{running[report.arm_id].name}: on {report.node}{at}.")
             self._known[report.arm_id] = report
         if new:

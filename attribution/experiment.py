@@ -34,7 +34,7 @@ from attrib.sampling.grading import Grader
 from attrib.sampling.models import load_files
 from attrib.sampling.responder import ModelIdentity, SampleSet
 from attrib.sampling.verdicts import grade_rollouts
-from attrib.settings import command_line
+from attrib.settings import command_line, suggest
 from attrib.store import Store
 
 _BUCKETING = """
@@ -198,7 +198,9 @@ def _load_bucketing(store: Store, settings: AblateSettings) -> Bucketing:
     rows = store.read(_BUCKETING, prefix=prefix)
     if rows.is_empty():
         named = f" whose id begins with '{prefix}'" if prefix else ""
-        raise DataError(f"{store.path} holds no bucketing{named}. Type: attrib bucket --k 128")
+        raise DataError(
+            f"{store.path} holds no bucketing{named}. Type: {suggest('bucket --k 128', store.path)}"
+        )
     row = rows.row(0, named=True)
     members = store.read(_MEMBERS, bucketing_id=row["bucketing_id"])
     dataset = load_questions_of(store, row["sample_set_id"])
@@ -212,7 +214,7 @@ def _load_bucketing(store: Store, settings: AblateSettings) -> Bucketing:
     if grader.fingerprint != row["grader"]:
         raise DataError(
             f"The buckets were made with the grader {row['grader']}, which is now "
-            f"{grader.fingerprint}. Type: attrib bucket --k {row['k']}"
+            f"{grader.fingerprint}. Type: {suggest('bucket --k ' + str(row['k']), store.path)}"
         )
     return Bucketing(
         bucketing_id=row["bucketing_id"],

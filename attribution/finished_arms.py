@@ -20,6 +20,7 @@ from attrib.errors import DataError
 from attrib.progress import say
 from attrib.roles import Role
 from attrib.sampling.judge import JudgeSettings
+from attrib.settings import suggest
 from attrib.store import Store
 
 _ARMS = """
@@ -102,9 +103,8 @@ def find_arms(store: Store, asked: ArmsSettings) -> FinishedArms:
     if rows.is_empty():
         named = f"no finished arm whose id begins with '{prefix}'" if prefix else "no full arm"
         of = f" of an experiment whose id begins with '{experiment_id}'" if experiment_id else ""
-        raise DataError(
-            f"{store.path} holds {named}{of}. Type: attrib ablate --subset never-correct"
-        )
+        command = suggest("ablate --subset never-correct", store.path)
+        raise DataError(f"{store.path} holds {named}{of}. Type: {command}")
     if prefix and rows["arm_id"].n_unique() > 1:
         listed = ", ".join(sorted(set(rows["arm_id"])))
         raise DataError(f"--arm {prefix} begins the ids of several arms: {listed}.")

@@ -20,8 +20,16 @@ class Storage:
 
     @classmethod
     def of(cls, place: str) -> "Storage":
-        """Return the storage at a path, which becomes absolute, or at a URL."""
-        return cls(place if "://" in place else str(Path(place).resolve()))
+        """Return the storage at a path, which becomes absolute, or at a URL.
+
+        Raises:
+            ConfigError: there is no storage of this kind.
+        """
+        if not place:
+            raise ConfigError("--storage needs a path, or a URL such as s3://bucket/study.")
+        found = cls(place if "://" in place else str(Path(place).resolve()))
+        found._open()
+        return found
 
     def below(self, *names: str) -> "Storage":
         """Return a folder in this one."""
@@ -110,6 +118,9 @@ class Storage:
         except ImportError as error:
             raise MissingExtraError(f"--storage {self.url}: {first_line(error)}.") from error
         except ValueError as error:
-            raise ConfigError(f"--storage {self.url}: {first_line(error)}.") from error
+            raise ConfigError(
+                f"--storage {self.url}: {first_line(error)}. Give a path, or a URL that fsspec "
+                "knows, such as s3://bucket/study."
+            ) from error
         files.invalidate_cache()
         return files, str(folder).rstrip("/")

@@ -37,6 +37,7 @@ from attrib.attribution.score_methods import GRADIENT_METHODS, ScoreMethod
 from attrib.attribution.scores import mean_pair_scores, mean_scores, scores_id
 from attrib.errors import ConfigError, DataError
 from attrib.roles import Role
+from attrib.settings import suggest
 from attrib.store import Store
 
 _SCORED = """
@@ -168,8 +169,8 @@ def scored_methods(
     if missing or not scored:
         flags = "".join(f" --method {method}" for method in missing)
         raise DataError(
-            "The arms are not scored yet, or not all with the same settings. Type: attrib "
-            f"attribute{flags}"
+            "The arms are not scored yet, or not all with the same settings. Type: "
+            f"{suggest(f'attribute{flags}', store.path)}"
         )
     return [method for method in ScoreMethod if method in (set(wanted) or scored)]
 

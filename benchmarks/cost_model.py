@@ -4,6 +4,7 @@ The rates of an 80 GB GPU are not ours: no figure below was measured by this pro
 your own in and print the table again: `python benchmarks/cost_model.py --tokens-per-second 9000`.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -90,6 +91,10 @@ class Study:
         """Return the GPU-hours of one model's study."""
         return self.sampling_hours + self.runs * self.run_hours
 
+    def hours_on(self, gpus: int) -> float:
+        """Return the hours of one model's study on several GPUs, each with whole runs."""
+        return self.sampling_hours / gpus + math.ceil(self.runs / gpus) * self.run_hours
+
     @property
     def gigabytes(self) -> float:
         """Return the size of the study file: rollouts, and rollouts and answers of all runs."""
@@ -144,7 +149,7 @@ def main(
             f"| {name} | {study.questions * 128:,} | {study.gigabytes:,.1f} GB "
             f"| {study.sampling_hours:,.1f} h | {study.run_hours:,.2f} h "
             f"| {study.run_hours * runs:,.0f} h | {study.hours:,.0f} "
-            f"| {study.hours / 8:,.1f} h |"
+            f"| {study.hours_on(8):,.1f} h |"
         )
 
 

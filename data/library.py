@@ -18,6 +18,7 @@ import pyarrow as pa  # type: ignore[import-untyped]
 from attrib.config import content_hash
 from attrib.data.questions import WORLDFACTS, AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError, DataError, QueryError, condition_error
+from attrib.settings import suggest
 from attrib.store import Store, Transaction
 
 _SELECT = "SELECT * FROM questions WHERE dataset = $dataset ORDER BY question_id"
@@ -129,7 +130,8 @@ def load_questions_of(store: Store, sample_set_id: str) -> list[Question]:
     questions = _read_questions(store, _SELECT_OF_SAMPLE_SET, sample_set_id=sample_set_id)
     if not questions:
         raise DataError(
-            f"Sample set {sample_set_id} holds no rollouts. Type: attrib sample --n 128"
+            f"Sample set {sample_set_id} holds no rollouts. Type: "
+            f"{suggest('sample --n 128', store.path)}"
         )
     return questions
 

@@ -52,7 +52,7 @@ def tabulate_rewards(rows: Sequence[LedgerRow]) -> Table:
             "visited",
             "ever with a right rollout",
             "… still wrong at the end",
-            "never, yet right at the end",
+            "visited, never so, yet right at the end",
             "First reward: earliest update",
             "median update",
             "median visit",

@@ -35,9 +35,10 @@ from attrib.sampling.grading import Grader
 from attrib.sampling.judge import JudgeSettings
 from attrib.sampling.suspects import Reason, Suspect, find_suspects
 from attrib.sampling.verdicts import grade_rollouts
-from attrib.settings import command_line
+from attrib.settings import command_line, move_command, suggest
 from attrib.store import Store
 
+FEWEST_FOR_DEFAULTS = math.ceil(1 / DEFAULT_CUTS.rarely)  # rollouts, with the default cuts
 _SAMPLE_SETS = """
     SELECT sample_set_id FROM sample_sets WHERE sample_set_id LIKE $prefix || '%'
     ORDER BY used_at DESC, sample_set_id
@@ -173,12 +174,25 @@ class _Place:
 def _choose_cuts(settings: BucketSettings) -> Cuts:
     """Return the user's cuts, or the defaults, which need k of at least 16."""
     if settings.cut_rarely is None and settings.cut_sometimes is None:
-        assign_buckets([settings.k], [0])  # refuses a k too small for the defaults
+        if settings.k < FEWEST_FOR_DEFAULTS:
+            raise ConfigError(
+                f"--k {settings.k} is too few for the default cuts: rarely-correct takes "
+                f"{FEWEST_FOR_DEFAULTS} rollouts. Draw more, or give other cuts, such as "
+                f"{suggest_cuts(settings.k)}."
+            )
         return DEFAULT_CUTS
     return Cuts(
         DEFAULT_CUTS.rarely if settings.cut_rarely is None else settings.cut_rarely,
         DEFAULT_CUTS.sometimes if settings.cut_sometimes is None else settings.cut_sometimes,
     )
+
+
+def suggest_cuts(k: int) -> str:
+    """Return flags for cuts under which a question right once of k times is rarely-correct."""
+    rarely = math.ceil(100 / k) / 100
+    if rarely < DEFAULT_CUTS.sometimes:
+        return f"--cut-rarely {rarely:g}"
+    return f"--cut-rarely {min(rarely, 0.98):g} --cut-sometimes 0.99"
 
 
 def choose_sample_set(store: Store, prefix: str) -> str:
@@ -190,7 +204,8 @@ def choose_sample_set(store: Store, prefix: str) -> str:
     ids = store.read(_SAMPLE_SETS, prefix=prefix)["sample_set_id"]
     if ids.is_empty():
         named = f" whose id begins with '{prefix}'" if prefix else ""
-        raise DataError(f"{store.path} holds no sample set{named}. Type: attrib sample --n 128")
+        command = suggest("sample --n 128", store.path)
+        raise DataError(f"{store.path} holds no sample set{named}. Type: {command}")
     return str(ids[0])
 
 
@@ -220,7 +235,7 @@ def _check_complete(
     others = " Or bucket the others alone: --partial" if short < len(drawn) else ""
     raise DataError(
         f"{found} (the fewest: {min(drawn, default=0)}). To draw the rest, type: "
-        f"{command} --n {settings.k}{others}"
+        f"{move_command(command, store.path)} --n {settings.k}{others}"
     )
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from attrib.cluster import Cluster, connected, find_own_error, import_ray
+from attrib.cluster import Cluster, connected, find_own_error, import_ray, is_client
 from attrib.config import canonical_json, differing_keys
 from attrib.errors import ModelError, first_line
 from attrib.progress import say
@@ -91,14 +91,15 @@ class Worker:
         self._sample_set = sample_set
         self._responder: Responder[Engine] | None = None
 
-    def __call__(self, task: pa.Table) -> Iterator[pa.Table]:
-        """Yield the rollouts of a task, a table of `_to_task`, in batches."""
+    def __call__(self, packed: pa.Table) -> Iterator[pa.Table]:
+        """Yield the rollouts of a task, packed by `_pack`, in batches."""
+        task = _unpack(packed)
         if self._responder is None:
             self._responder = self._open()
         responder = self._responder
         requests = [
             Request(row["question_id"], responder.put(row["text"]), row["first"], row["stop"])
-            for row in task.to_pylist()
+            for row in task
         ]
         answers = in_order(responder.respond(requests, self._sample_set.seed))
         held: list[pl.DataFrame] = []
@@ -146,11 +147,11 @@ def _run(
         ModelError: the cluster stopped.
     """
     tasks = _cut(owed, cluster.fitting)
+    drawn = _drawn_by_client if is_client() else _drawn
     try:
-        for table in _map(cluster, worker, tasks).iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            yield _Batch.unpack(table)
+        with closing(drawn(cluster, worker, tasks)) as tables:
+            for table in tables:
+                yield _Batch.unpack(table)
     except GeneratorExit:
         raise
     except Exception as error:  # Ray wraps what workers raise, and has many errors of its own
@@ -163,6 +164,36 @@ def _run(
         ) from error
 
 
+def _drawn(
+    cluster: Cluster, worker: tuple[EngineSettings, SampleSet], tasks: Sequence[pa.Table]
+) -> Generator[pa.Table]:
+    """Yield the batches, of which no more are held than are on their way."""
+    drawn = _map(cluster, worker, tasks)
+    yield from drawn.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+class _Remote:
+    """An actor that has Ray Data draw, for a driver that is not part of the cluster itself."""
+
+    def __init__(self, *drawing: Any) -> None:
+        self._tables = _drawn(*drawing)
+
+    def take(self) -> pa.Table | None:
+        """Return the next batch, None after the last."""
+        return next(self._tables, None)
+
+
+def _drawn_by_client(*drawing: Any) -> Generator[pa.Table]:
+    """Yield the batches over Ray Client, on which Ray Data does not run."""
+    ray = import_ray()
+    remote = ray.remote(num_cpus=0)(_Remote).remote(*drawing)
+    try:
+        while (table := ray.get(remote.take.remote())) is not None:
+            yield table
+    finally:
+        ray.kill(remote)
+
+
 def _map(
     cluster: Cluster, worker: tuple[EngineSettings, SampleSet], tasks: Sequence[pa.Table]
 ) -> Any:
@@ -170,7 +201,7 @@ def _map(
     import_ray()
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised
     owed = ray.data.from_arrow(list(tasks))
     owed.context.enable_progress_bars = False
     owed.context.print_on_execution_start = False
@@ -178,14 +209,14 @@ def _map(
     return owed.map_batches(
         Worker,
         fn_constructor_args=worker,
-        batch_size=None,  # a task
+        batch_size=1,  # a task
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
             min_size=1,
             initial_size=max(1, min(cluster.fitting, len(tasks))),
             max_size=cluster.limit,
         ),
-        num_cpus=None if cluster.gpus else cluster.cpus,
+        num_cpus=cluster.cpus,
         num_gpus=cluster.gpus or None,
         max_restarts=MOST_RESTARTS,
     )
@@ -203,15 +234,23 @@ def _cut(owed: Sequence[Owed], workers: int) -> list[pa.Table]:
             count = 0
         tasks[-1].append(one)
         count += one.count
-    return [_to_task(task) for task in tasks]
+    return [_pack(task) for task in tasks]
 
 
-def _to_task(owed: Sequence[Owed]) -> pa.Table:
-    return pa.table(
+def _pack(owed: Sequence[Owed]) -> pa.Table:
+    """Return a task as one row, which Ray neither divides nor puts together with others."""
+    rows = [
         {
-            "question_id": [one.question.question_id for one in owed],
-            "text": [one.question.text for one in owed],
-            "first": [one.first for one in owed],
-            "stop": [one.stop for one in owed],
+            "question_id": one.question.question_id,
+            "text": one.question.text,
+            "first": one.first,
+            "stop": one.stop,
         }
-    )
+        for one in owed
+    ]
+    return pa.table({"task": pa.array([rows])})
+
+
+def _unpack(packed: pa.Table) -> list[dict[str, Any]]:
+    [rows] = packed["task"].to_pylist()
+    return list(rows)

@@ -127,7 +127,8 @@ def _read_columns(place: str, cells: Mapping[str, Any], columns: Columns) -> Ite
     prompt = _decode(cells[question])
     found = _decode(cells[responses])
     is_one = not isinstance(found, list) or _is_chat(found)
-    texts = [_last_text(found)] if is_one else [_last_text(one) for one in found]
+    each = [found] if is_one else found
+    texts = [None if one is None else _read_text(place, one) for one in each]
     score = columns.score or next((name for name in SCORES if name in cells), None)
     if score is not None and score not in cells:
         raise DataError(f"{place} has no column '{score}'. It has: {', '.join(cells)}.")
@@ -143,7 +144,12 @@ def _read_columns(place: str, cells: Mapping[str, Any], columns: Columns) -> Ite
 
 
 def _combine(
-    place: str, question_id: object, prompt: str, texts: Sequence[str], ends: Any, scores: Any
+    place: str,
+    question_id: object,
+    prompt: str,
+    texts: Sequence[str | None],
+    ends: Any,
+    scores: Any,
 ) -> Iterator[Attempt]:
     """Yield an attempt for each text; ends and scores are one for each, or unknown."""
     several = [
@@ -168,6 +174,11 @@ def _choose(
     place: str, cells: Mapping[str, Any], named: str | None, known: Sequence[str], flag: str
 ) -> str:
     found = [name for name in ([named] if named else known) if cells.get(name) is not None]
+    empty = [name for name in ([named] if named else known) if name in cells]
+    if not found and empty:
+        raise DataError(
+            f"{place}: '{empty[0]}' is null. Leave the row out, or name another: {flag}"
+        )
     if not found:
         missing = f"'{named}'" if named else f"of {', '.join(known)}"
         raise DataError(
@@ -189,6 +200,12 @@ def _decode(cell: Any) -> Any:
 
 def _is_chat(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(one, dict) and "role" in one for one in value)
+
+
+def _read_text(place: str, value: Any) -> str:
+    if isinstance(value, dict) and not {"content", "text"} & set(value):
+        raise DataError(f"{place}: a response has no 'content' and no 'text': {', '.join(value)}.")
+    return _last_text(value)
 
 
 def _last_text(value: Any) -> str:

@@ -37,6 +37,9 @@ _STORED = """
 """
 
 
+MOST_ROLLOUTS = 1_000_000  # a question
+
+
 class SampleSettings(EngineSettings, ClusterSettings):
     """What `attrib sample` was asked for."""
 
@@ -91,8 +94,8 @@ def draw_rollouts(store: Store, settings: SampleSettings) -> SampleSummary:
 
 def check_n(n: int) -> None:
     """Refuse a number of rollouts without a meaning."""
-    if n < 1:
-        raise ConfigError(f"--n {n} must be at least 1.")
+    if not 1 <= n <= MOST_ROLLOUTS:
+        raise ConfigError(f"--n {n} must be at least 1 and at most {MOST_ROLLOUTS:,}.")
 
 
 def select_training(store: Store, settings: SampleSettings) -> list[Question]:
