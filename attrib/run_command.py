@@ -91,11 +91,9 @@ def study_defaults(ctx: typer.Context, study: str) -> "StudyFile":
         for parameter in commands[step].params:
             for values in several:
                 given = values.get(parameter.name)
-                if isinstance(given, bool) and parameter.type.name in ("integer", "float"):
-                    word = str(given).lower()
-                    raise ConfigError(
-                        f"The study {study} has {parameter.name} = {word}, which is no number."
-                    )
+                if isinstance(given, bool) and not parameter.is_flag:
+                    said = f"{parameter.name} = {str(given).lower()}"
+                    raise ConfigError(f"The study {study} has {said}, which is no value for it.")
                 if parameter.multiple and not isinstance(values.get(parameter.name, []), list):
                     values[parameter.name] = [values[parameter.name]]  # one needs no brackets
     return found

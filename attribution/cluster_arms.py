@@ -73,10 +73,13 @@ def find_storage(settings: AblateSettings, store: Store) -> Storage:
     """Return where arms keep what they could go on from.
 
     Raises:
-        ConfigError: none is named, and there is more than this machine.
+        ConfigError: none is named, and there is more than this machine; or there is no such kind.
+        MissingExtraError: the package for it is not installed.
     """
     if settings.storage is not None:
-        return Storage.of(settings.storage)
+        found = Storage.of(settings.storage)
+        found.check()
+        return found
     if settings.cluster != LOCAL:
         raise ConfigError(
             f"--cluster {settings.cluster} needs --storage: a folder that every node sees, by path "

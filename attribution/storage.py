@@ -23,13 +23,20 @@ class Storage:
         """Return the storage at a path, which becomes absolute, or at a URL.
 
         Raises:
-            ConfigError: there is no storage of this kind.
+            ConfigError: it is neither.
         """
         if not place:
             raise ConfigError("--storage needs a path, or a URL such as s3://bucket/study.")
-        found = cls(place if "://" in place else str(Path(place).resolve()))
-        found._open()
-        return found
+        return cls(place if "://" in place else str(Path(place).resolve()))
+
+    def check(self) -> None:
+        """Refuse what nobody can read.
+
+        Raises:
+            ConfigError: there is no storage of this kind.
+            MissingExtraError: the package for it is not installed.
+        """
+        self._open()
 
     def below(self, *names: str) -> "Storage":
         """Return a folder in this one."""

@@ -431,3 +431,28 @@ def test_a_dash_prints_what_would_be_written(
     ):
         assert attrib(*refused).exit_code == 1
     assert [file.name for file in tmp_path.iterdir()] == []
+
+
+def test_a_reports_format_follows_from_its_name(graded_study: Path, tmp_path: Path) -> None:
+    for name in ("report.json", "report.csv", "report.html", "report"):
+        assert attrib("report", "--db", graded_study, "-o", tmp_path / name).exit_code == 0
+    assert json.loads((tmp_path / "report.json").read_text())["numbers"]
+    assert (tmp_path / "report.csv").read_text().startswith("role,subset,")
+    for name in ("report.html", "report"):
+        assert (tmp_path / name).read_text().startswith("<!doctype html>")
+
+
+def test_a_misspelt_grader_is_refused(graded_study: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.csv"
+    refused = attrib("export", "--db", graded_study, "--grader", "exat", "-o", output)
+    assert refused.exit_code == 1
+    assert "No verdicts by 'exat'. There are some by match-" in refused.stderr
+    assert not output.exists()
+
+
+def test_an_interval_has_a_remedy(graded_study: Path) -> None:
+    refused = attrib("query", "SELECT INTERVAL 3 DAY", "--db", graded_study)
+    assert refused.exit_code == 1
+    assert "Cast it: (…)::VARCHAR" in refused.stderr
+    shown = attrib("query", "SELECT (INTERVAL 3 DAY)::VARCHAR AS d", "--db", graded_study)
+    assert "3 days" in shown.stdout

@@ -32,7 +32,13 @@ def test_ray_is_asked_for_by_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"workers": 0}, {"gpus_per_worker": -1}, {"cpus_per_worker": 0}]
+    "settings",
+    [
+        {"workers": 0},
+        {"gpus_per_worker": -1},
+        {"gpus_per_worker": 1.5},
+        {"cpus_per_worker": 0},
+    ],
 )
 def test_settings_without_a_meaning(settings: dict[str, float]) -> None:
     [name] = settings

@@ -17,7 +17,7 @@ from attrib.config import (
     differing_keys,
 )
 from attrib.errors import ConfigError
-from attrib.settings import Settings, command_line
+from attrib.settings import Settings, command_line, move_command, suggest
 
 VALUE = {"b": [1, None, 0.5], "a": "é", "c": {"y": True, "x": 'q"'}}
 
@@ -113,3 +113,12 @@ def test_settings_name_everything_that_is_wrong() -> None:
 
     with pytest.raises(ConfigError, match=r"--max-rollouts x: .*; --other 1: Extra inputs"):
         Some(max_rollouts="x", other=1)
+
+
+def test_commands_name_the_study_where_it_is_now() -> None:
+    here, there = DEFAULT_DATABASE, Path("my studies/a.duckdb")
+    assert suggest("sample --n 128", here) == "attrib sample --n 128"
+    assert suggest("sample --n 128", there) == "attrib sample --n 128 --db 'my studies/a.duckdb'"
+    recorded = "attrib sample --db old.duckdb --where \"a = 'b'\""
+    assert move_command(recorded, here) == "attrib sample --where \"a = 'b'\""
+    assert shlex.split(move_command(recorded, there))[-2:] == ["--db", str(there)]

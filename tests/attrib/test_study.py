@@ -396,3 +396,19 @@ def test_a_study_does_not_print_a_report_among_json(
     assert refused.exit_code == 1
     assert "--json and --output - would both print" in refused.stderr
     assert not Path("shared.duckdb").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "has a table for no step"),
+        ("[sample]\nn = true\n", "has n = true, which is no value for it"),
+    ],
+)
+def test_what_a_study_cannot_mean(
+    attrib: Callable[..., Result], study: Path, content: str, said: str
+) -> None:
+    study.write_text(content)
+    refused = attrib("run", study)
+    assert refused.exit_code == 1
+    assert said in refused.stderr

@@ -4,8 +4,11 @@
 """
 
 import json
+import os
 import platform
 import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +22,7 @@ import torch
 from attrib.attribution import arm_task, cluster_arms, running, runs, trainer
 from attrib.attribution.ablate import AblationSummary
 from attrib.attribution.arm_rows import load_rows, put_rows, save_rows, take_rows
+from attrib.attribution.arm_task import sweeping_scratch
 from attrib.attribution.arms import Arm
 from attrib.attribution.cluster_arms import find_storage
 from attrib.attribution.experiment import set_up
@@ -364,8 +368,8 @@ def test_storage_is_named_where_there_is_more_than_this_machine(tmp_path: Path) 
     assert find_storage(AblateSettings(cluster="local"), store).url == f"{store.path}.arms"
     with pytest.raises(ConfigError, match="--cluster auto needs --storage"):
         find_storage(AblateSettings(cluster="auto"), store)
-    named = AblateSettings(cluster="auto", storage="s3://bucket/study")
-    assert find_storage(named, store).url == "s3://bucket/study"
+    named = AblateSettings(cluster="auto", storage="memory://bucket/study")
+    assert find_storage(named, store).url == "memory://bucket/study"
 
 
 def test_what_cannot_be_kept_on_nodes_is_refused(study: Store, ablate_shortly: Ablate) -> None:
@@ -415,3 +419,24 @@ def test_without_ray_one_gpu_is_used(
     monkeypatch.setattr(running.importlib.util, "find_spec", lambda name: None)
     assert running.choose_cluster(AblateSettings()) is None
     assert "pip install 'attrib[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["", "foo://bar"])
+def test_storage_that_there_is_not_is_refused_before_anything_is_done(place: str) -> None:
+    store = Store(Path("attrib.duckdb"))
+    with pytest.raises(ConfigError, match=r"--storage.*such as s3://bucket/study"):
+        find_storage(AblateSettings(cluster="local", storage=place), store)
+
+
+def test_what_killed_processes_left_is_swept_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here = platform.node()
+    kept = [f"attrib-arm-{here}-a-{os.getpid()}", f"attrib-arm-{here}x-a-{ended.pid}", "attrib-xy"]
+    for name in (f"attrib-arm-{here}-a-{ended.pid}", *kept):
+        (tmp_path / name).mkdir()
+    with sweeping_scratch():
+        assert sorted(one.name for one in tmp_path.iterdir()) == sorted(kept)

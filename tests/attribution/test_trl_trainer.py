@@ -28,6 +28,7 @@ from attrib.attribution.ledger import Visit
 from attrib.attribution.objective import Advantage, Normalisation, PolicyGradient
 from attrib.attribution.policy import Policy
 from attrib.attribution.settings import AblateSettings, Vllm
+from attrib.attribution.trainers import find_trainer
 from attrib.attribution.trl_batch import DrawnBatch
 from attrib.attribution.trl_checks import Launch, count_updates, read_launch, refuse_unfit
 from attrib.attribution.trl_job import (
@@ -702,3 +703,13 @@ def test_an_uneven_budget_is_refused_before_anything_is_trained(
     with pytest.raises(ConfigError, match="no whole number of batches of 29"):
         plan_ablation(open_store(original=chatting), settings)
     assert stand_in.jobs == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"accelerate_config": Path("a.yaml")}, {"trl_vllm": "server"}, {"trl_vllm_memory": 0.5}],
+)
+def test_settings_of_trl_are_refused_by_other_trainers(given: dict[str, object]) -> None:
+    [name] = given
+    with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is for --trainer trl"):
+        find_trainer(AblateSettings(**given))

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from attrib.analysis.buckets import Bucket
+from attrib.analysis.buckets import Bucket, assign_buckets
 from attrib.config import content_hash
 from attrib.data.library import store_questions
 from attrib.data.questions import AnswerType, Question, Split
 from attrib.errors import ConfigError, DataError, StoreError
 from attrib.sampling import bucketing
-from attrib.sampling.bucketing import BucketSettings, bucket_questions
+from attrib.sampling.bucketing import BucketSettings, _choose_cuts, bucket_questions, suggest_cuts
 from attrib.sampling.grading import Graded, Response, Verdict
 from attrib.store import Store
 
@@ -194,7 +194,7 @@ def test_too_few_rollouts_are_refused_with_the_command_to_type(
     with pytest.raises(DataError) as refusal:
         bucket_questions(store, BucketSettings(k=20))
     assert "1 of 3 questions have fewer than 20 rollouts (the fewest: 17)" in str(refusal.value)
-    assert "attrib sample --n 20" in str(refusal.value)
+    assert f"type: attrib sample --db {store.path} --n 20" in str(refusal.value)
     assert grader.asked == []
     assert store.read("SELECT * FROM bucketings").is_empty()
 
@@ -403,3 +403,14 @@ def test_what_an_interrupted_run_still_owes_is_refused_or_named(
     assert "2 of 3 questions have fewer than 16 rollouts; they are left out" in said
     with pytest.raises(DataError, match="3 of 3 questions"):
         bucket_questions(store, BucketSettings(k=32, partial=True))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 15])
+def test_cuts_that_are_suggested_for_few_rollouts_are_cuts(k: int) -> None:
+    with pytest.raises(ConfigError, match=f"--k {k} is too few.*{suggest_cuts(k)}"):
+        _choose_cuts(BucketSettings(k=k))
+    words = suggest_cuts(k).split()
+    given = {f"cut_{flag.removeprefix('--cut-')}": float(value)
+             for flag, value in zip(words[::2], words[1::2], strict=True)}  # fmt: skip
+    cuts = _choose_cuts(BucketSettings(k=k, **given))
+    assert assign_buckets([k], [1], cuts)[0] == ("always-correct" if k == 1 else "rarely-correct")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from attrib.data.questions import AnswerType, Question, Split, load_worldfacts
 from attrib.errors import ConfigError, ModelError
 from attrib.sampling import cluster_sampling
-from attrib.sampling.cluster_sampling import Worker, _Batch, _cut, _of_engine, _to_task
+from attrib.sampling.cluster_sampling import Worker, _Batch, _cut, _of_engine, _pack, _unpack
 from attrib.sampling.engines import find_source
 from attrib.sampling.rollout_rows import SCHEMA, Owed, to_rows
 from attrib.sampling.rollouts import SampleSettings, draw_rollouts, make_requests
@@ -54,11 +54,11 @@ def test_tasks_hold_everything_once_and_are_about_as_long(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster_sampling, "ROLLOUTS_PER_TASK", most)
         tasks = _cut(owed, workers)
-    rows = [row for task in tasks for row in task.to_pylist()]
+    rows = [row for task in tasks for row in _unpack(task)]
     assert [(row["question_id"], row["first"], row["stop"]) for row in rows] == [
         (one.question.question_id, one.first, one.stop) for one in owed
     ]
-    sizes = [sum(row["stop"] - row["first"] for row in task.to_pylist()) for task in tasks]
+    sizes = [sum(row["stop"] - row["first"] for row in _unpack(task)) for task in tasks]
     limit = max(1, min(most, sum(counts) // (4 * max(workers, 1))))
     assert all(size < limit + 50 for size in sizes)
     assert all(size >= limit for size in sizes[:-1])
@@ -72,7 +72,7 @@ def test_a_worker_draws_what_this_process_draws_in_batches(
     source = find_source(asked)
     owed = [Owed(one, i, i + 8) for i, one in enumerate(CONTINENTS[:6])]
     worker = Worker(_of_engine(asked, source.sample_set), source.sample_set)
-    packed = list(worker(_to_task(owed)))
+    packed = list(worker(_pack(owed)))
     assert [len(table) for table in packed] == [1, 1]
     batches = [_Batch.unpack(table) for table in packed]
     assert [len(batch.rows) for batch in batches] == [24, 24]
@@ -86,7 +86,7 @@ def test_a_worker_draws_what_this_process_draws_in_batches(
     rows = pl.concat([batch.rows for batch in batches])
     assert rows.schema == SCHEMA
     assert rows.equals(pl.concat([drawn[position] for position in range(6)]))
-    again = [_Batch.unpack(table).rows for table in worker(_to_task(owed))]
+    again = [_Batch.unpack(table).rows for table in worker(_pack(owed))]
     assert [len(batch) for batch in again] == [24, 24], "the batches of a task done again"
 
 
@@ -103,7 +103,7 @@ def test_a_worker_opens_what_was_chosen_here(
     given = _of_engine(asked, sample_set)
     assert (given.engine, Path(given.model).resolve()) == ("tree", continent_model.resolve())
     owed = [Owed(CONTINENTS[0], 0, 2)]
-    assert len(list(Worker(given, sample_set)(_to_task(owed)))) == 1
+    assert len(list(Worker(given, sample_set)(_pack(owed)))) == 1
 
 
 def test_a_node_with_other_weights_refuses(
@@ -114,7 +114,7 @@ def test_a_node_with_other_weights_refuses(
     other = save_answering_model(tmp_path / "other", ["Africa", "Asia"])
     worker = Worker(settings_of(other), sample_set)
     with pytest.raises(ModelError, match=r"On the node .* another model .*weights_hash: "):
-        list(worker(_to_task([Owed(CONTINENTS[0], 0, 2)])))
+        list(worker(_pack([Owed(CONTINENTS[0], 0, 2)])))
 
 
 def test_a_server_is_one_place(tmp_path: Path) -> None:

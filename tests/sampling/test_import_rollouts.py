@@ -334,3 +334,23 @@ def test_training_asks_for_the_model(graded_study: Path, tmp_path: Path) -> None
     result = runner.invoke(app, ["ablate", "--db", str(copy), "--subset", "never-correct"])
     assert result.exit_code == 1
     assert "were imported by someone who called its model 'm'" in result.stderr
+
+
+def test_a_response_that_is_none_is_a_failed_one(write: Callable[..., Path]) -> None:
+    dump = write([{"question": ASKED, "responses": [RIGHT, None]}])
+    texts = [attempt.text for attempt in read_dump(dump, Columns())]
+    assert texts == [RIGHT, None]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": ASKED, "responses": [RIGHT, {"a": 1}]}, "has no 'content' and no 'text': a"),
+        ({"question": ASKED, "output": None}, "'output' is null"),
+    ],
+)
+def test_what_holds_no_response_is_refused(
+    row: dict[str, object], said: str, write: Callable[..., Path]
+) -> None:
+    with pytest.raises(DataError, match=said):
+        list(read_dump(write([row]), Columns()))

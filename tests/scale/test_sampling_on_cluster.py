@@ -3,15 +3,17 @@
 import os
 import re
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from attrib.cluster import import_ray
 from attrib.errors import ConfigError, ModelError
 from attrib.sampling import cluster_sampling
 from attrib.sampling.rollouts import SampleSettings, SampleSummary, draw_rollouts
@@ -81,6 +83,50 @@ def test_what_a_worker_refuses_is_said_and_nothing_is_stored(
     with pytest.raises(ModelError, match=rf"^There is no room for {continent_model}\.$"):
         draw(engine="broken", cluster=cluster.address)
     assert Store(tmp_path / "study.duckdb").read("SELECT * FROM sample_sets").is_empty()
+
+
+@pytest.fixture(scope="module")
+def gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Start a node that declares two GPUs, which nobody looks for, and lets clients in."""
+    import_ray()
+    from ray.cluster_utils import Cluster
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ATTRIB_HOME", str(tmp_path_factory.mktemp("home-of-gpus")))
+        head = {"num_cpus": 2, "num_gpus": 2, "ray_client_server_port": port}
+        started = Cluster(initialize_head=True, head_node_args=head)
+    started.client = f"ray://127.0.0.1:{port}"
+    yield started
+    started.shutdown()
+
+
+@pytest.mark.parametrize("each", [None, 0.5, 2])
+def test_workers_take_gpus(
+    tmp_path: Path, gpus: Any, draw: Draw, sampled: Store, each: float | None
+) -> None:
+    draw(cluster=gpus.address, gpus_per_worker=each)
+    check_sampled_equal(Store(tmp_path / "study.duckdb"), sampled)
+
+
+def test_a_client_draws_the_same(tmp_path: Path, gpus: Any, draw: Draw, sampled: Store) -> None:
+    draw(cluster=gpus.client)
+    check_sampled_equal(Store(tmp_path / "study.duckdb"), sampled)
+
+
+def test_a_client_is_told_what_a_worker_refuses(
+    gpus: Any, draw: Draw, continent_model: Path
+) -> None:
+    with pytest.raises(ModelError, match=rf"^There is no room for {continent_model}\.$"):
+        draw(engine="broken", cluster=gpus.client)
+
+
+def test_a_stale_address_in_the_environment(draw: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"--cluster auto at RAY_ADDRESS=127.0.0.1:1: there is"):
+        draw(cluster="auto")
 
 
 def test_a_cluster_that_is_not_there(draw: Draw) -> None:
