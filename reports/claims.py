@@ -168,7 +168,8 @@ def _compare_first_two(first: Arm, second: Arm) -> str:
         return f"The two largest gains, {pair}, are not compared with each other."
     at = difference.fraction
     when = f", at {percent(at)} of the budget" if at < 1 else ""
-    text = f"The two largest gains are {pair}; they differ by {points_interval(difference)}{when}"
+    shown = f"{points_interval(difference)} points{when}"
+    text = f"The two largest gains are {pair}; they differ by {shown}"
     if difference.includes_zero:
         return f"{text}: their order is not settled."
     more = first if difference.low > 0 else second

@@ -187,7 +187,7 @@ def tabulate_pairs(experiment: Trained) -> Table:
     return make_table(
         "Two subsets alone: the gain of the first minus that of the second, in points, with "
         "95\u00a0% intervals",
-        ["Arm", "Minus only", "Difference", "Budget", "Questions, seeds"],
+        ["Arm", Column("Minus only", Kind.LABEL), "Difference", "Budget", "Questions, seeds"],
         rows,
     )
 

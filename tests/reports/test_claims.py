@@ -132,9 +132,9 @@ def test_losses_and_no_gain_are_held_against_random_questions_too(
 @pytest.mark.parametrize(
     ("numbers", "said"),
     [
-        ((0.1, -0.02, 0.2), "they differ by {}: their order is not settled."),
-        ((0.1, 0.02, 0.2), "they differ by {}: the {first} questions gave more."),
-        ((-0.1, -0.2, -0.02), "they differ by {}: the {second} questions gave more."),
+        ((0.1, -0.02, 0.2), "they differ by {} points: their order is not settled."),
+        ((0.1, 0.02, 0.2), "they differ by {} points: the {first} questions gave more."),
+        ((-0.1, -0.2, -0.02), "they differ by {} points: the {second} questions gave more."),
     ],
 )
 def test_the_two_largest_gains_are_compared_with_each_other(
