@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "analysis": {"analysis", "errors"},
     "sampling": {"sampling", "data", "analysis", *BASE},
     "attribution": {"attribution", "sampling", "data", "analysis", *BASE},
-    "analyses": {"attribution", "analysis", "errors", "roles", "store"},
+    "analyses": {"attribution", "analysis", "errors", "roles", "settings", "store"},
     "reports": {"reports", "analyses", "data", "analysis", *BASE},
 }
 COMMAND_LINE = {
