@@ -175,7 +175,9 @@ def _start(ray: Any, address: str) -> None:
             ray.init(address=address, **quiet)
         signal.siginterrupt(signal.SIGINT, True)  # Ray leaves waits going on after a Ctrl-C
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, at_the_end)  # where Ray prints its own stack
+            is_ours = at_the_end == signal.SIG_DFL  # Ray would print its own stack
+            signal.signal(signal.SIGTERM, _leave if is_ours else at_the_end)
+            signal.siginterrupt(signal.SIGTERM, True)
     except ImportError as error:
         raise missing_extra(f"--cluster {address}", "ray", error) from error
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
@@ -184,6 +186,11 @@ def _start(ray: Any, address: str) -> None:
             f"--cluster {address}{at}: there is no such cluster to join ({first_line(error)}). On "
             "this machine alone: --cluster local; to start one: ray start --head"
         ) from error
+
+
+def _leave(number: int, _: object) -> None:
+    """End as the signal says, but leave what was begun in order: a local cluster ends too."""
+    sys.exit(128 + number)
 
 
 def _named() -> str:

@@ -54,7 +54,10 @@ def count_processes_of_ray() -> int:
     return count
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_sampling_killed_and_interrupted(
+    number: signal.Signals,
+    code: int,
     tmp_path: Path,
     start_attrib: Start,
     continent_model: Path,
@@ -76,10 +79,11 @@ def test_sampling_killed_and_interrupted(
     hold.set()
     process = start_attrib(*command)
     wait_for(process, lambda: count_rollouts(store) > left)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130, stderr
-    assert stderr.splitlines()[-1].startswith("Interrupted.")
+    assert process.returncode == code, stderr
+    assert (number == signal.SIGINT) == stderr.splitlines()[-1].startswith("Interrupted.")
+    assert "***" not in stderr, "a stack of Ray's"
     assert left < count_rollouts(store) < QUESTIONS * N
     assert count_processes_of_ray() <= before
 
