@@ -58,6 +58,7 @@ class Cuts:
 
 
 DEFAULT_CUTS = Cuts()
+FEWEST_FOR_DEFAULTS = math.ceil(1 / DEFAULT_CUTS.rarely)  # rollouts, with these cuts
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +95,11 @@ def assign_buckets(
     n, correct = check_counts(n_Q, correct_Q)
     if cuts is None:
         cuts = DEFAULT_CUTS
-        fewest = math.ceil(1 / cuts.rarely)
-        if n.min() < fewest:
+        if n.min() < FEWEST_FOR_DEFAULTS:
             raise ConfigError(
                 f"n is {n.min()} in row {int(np.argmin(n))}; rarely-correct cannot occur below "
-                f"n={fewest} with the default cuts. Sample {fewest} rollouts or more, or give cuts."
+                f"n={FEWEST_FOR_DEFAULTS} with the default cuts. Sample {FEWEST_FOR_DEFAULTS} "
+                "rollouts or more, or give cuts."
             )
     # Each comparison that holds moves a question one bucket up; the first and last are exact
     # counts.

@@ -28,6 +28,16 @@ class QueryError(StoreError):
     """A statement that the study's database does not accept."""
 
 
+def query_error(error: Exception) -> QueryError:
+    """Return the error for a query that failed, with a remedy where the reason tells of none."""
+    if "month_day_nano_interval" in str(error):
+        return QueryError(
+            "The query gives an INTERVAL, which cannot be shown. Cast it: (…)::VARCHAR, or "
+            "epoch(…) for seconds."
+        )
+    return QueryError(f"The query failed: {first_line(error)}")
+
+
 def condition_error(where: str | None, error: QueryError, columns: Sequence[str]) -> ConfigError:
     """Return the error for an SQL condition that cannot be used.
 

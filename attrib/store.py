@@ -26,7 +26,7 @@ import polars as pl
 import tenacity
 from filelock import FileLock, Timeout
 
-from attrib.errors import QueryError, StoreError, first_line
+from attrib.errors import QueryError, StoreError, first_line, query_error
 
 WAIT_SECONDS = 30.0
 # What a killed writer left beside the database is moved into it with the first batch, not before:
@@ -138,12 +138,7 @@ class Store:
             except (duckdb.Error, pl.exceptions.PolarsError) as error:
                 if _is_damage(error):
                     raise self._cannot("be read", error) from error
-                if "month_day_nano_interval" in str(error):
-                    raise QueryError(
-                        "The query gives an INTERVAL, which cannot be shown. Cast it: "
-                        "(…)::VARCHAR, or epoch(…) for seconds."
-                    ) from error
-                raise QueryError(f"The query failed: {first_line(error)}") from error
+                raise query_error(error) from error
 
     @contextmanager
     def writing(self, command: str, *, create: bool = True) -> Iterator[None]:

@@ -59,7 +59,8 @@ def print_imported_rollouts(summary: "ImportedRollouts", db: Path) -> None:
         lines.append(
             f"The file's scores agree on {summary.agreeing:,} of {summary.scored:,} ({share:.1%})."
         )
-    from attrib.sampling.bucketing import FEWEST_FOR_DEFAULTS, suggest_cuts
+    from attrib.analysis.buckets import FEWEST_FOR_DEFAULTS
+    from attrib.sampling.bucketing import suggest_cuts
 
     cuts = "" if summary.fewest >= FEWEST_FOR_DEFAULTS else f" {suggest_cuts(summary.fewest)}"
     lines.append(f"Next: {suggest(f'bucket --k {summary.fewest}{cuts}', db)}")

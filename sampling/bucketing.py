@@ -15,6 +15,7 @@ import polars as pl
 
 from attrib.analysis.buckets import (
     DEFAULT_CUTS,
+    FEWEST_FOR_DEFAULTS,
     BucketRow,
     Cuts,
     assign_buckets,
@@ -38,7 +39,6 @@ from attrib.sampling.verdicts import grade_rollouts
 from attrib.settings import command_line, move_command, suggest
 from attrib.store import Store
 
-FEWEST_FOR_DEFAULTS = math.ceil(1 / DEFAULT_CUTS.rarely)  # rollouts, with the default cuts
 _SAMPLE_SETS = """
     SELECT sample_set_id FROM sample_sets WHERE sample_set_id LIKE $prefix || '%'
     ORDER BY used_at DESC, sample_set_id

@@ -173,11 +173,11 @@ def _combine(
 def _choose(
     place: str, cells: Mapping[str, Any], named: str | None, known: Sequence[str], flag: str
 ) -> str:
-    found = [name for name in ([named] if named else known) if cells.get(name) is not None]
-    empty = [name for name in ([named] if named else known) if name in cells]
-    if not found and empty:
+    there = [name for name in ([named] if named else known) if name in cells]
+    found = [name for name in there if cells[name] is not None]
+    if there and not found:
         raise DataError(
-            f"{place}: '{empty[0]}' is null. Leave the row out, or name another: {flag}"
+            f"{place}: '{there[0]}' is null. Leave the row out, or name another: {flag}"
         )
     if not found:
         missing = f"'{named}'" if named else f"of {', '.join(known)}"
